@@ -1,0 +1,37 @@
+//! What a step or a check reports when it is not well: a stable code and a sentence.
+
+use forest_core::reason::Reason;
+
+/// A failure with a stable code. `Display` is the sentence alone: it names the thing, what was tried and what
+/// came of it; the code travels beside it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// The stable code.
+    pub reason: Reason,
+    /// A sentence for a person, a lowercase fragment without a full stop; never a secret.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault of `reason`, said as `message`.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// An error and all its sources in one line, for a message that ends the chain.
+#[must_use]
+pub fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(err) = source {
+        text.push_str(": ");
+        text.push_str(&err.to_string());
+        source = err.source();
+    }
+    text
+}

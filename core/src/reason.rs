@@ -1,0 +1,192 @@
+//! Reason codes: the stable, machine-readable half of every failure that a program may want to tell apart.
+//! The sentence beside a code may change with any release; the code may not.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $remedy:literal;)*) => {
+        /// Why a check, a step or a command is not well.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every code there is, in the order of the documentation.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// The stable code, snake_case.
+            #[must_use]
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$variant => $code,)* }
+            }
+
+            /// What a person can do about it, a sentence without its full stop.
+            #[must_use]
+            pub fn remedy(self) -> &'static str {
+                match self { $(Reason::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing has been looked at yet.
+    Starting = "starting", "wait: the agent has just started";
+    /// The last look is older than three intervals.
+    Stale = "stale", "look into the agent's log: what it waits for is said there";
+
+    /// No interface has an address that `auto` takes.
+    AddressNone = "address_none", "set `address` in agent.yaml";
+    /// The configured address stands on no interface of this machine.
+    AddressNotHere = "address_not_here", "set `address` to one of this machine's addresses, or to auto";
+
+    /// The kernel has no cifs file system.
+    ShareNoCifs = "share_no_cifs", "install the kernel's cifs module (Ubuntu: linux-modules-extra), then wait";
+    /// The share's host has no address.
+    ShareNameNotResolved = "share_name_not_resolved", "check the host in share.source, and this machine's DNS";
+    /// TCP 445 does not answer.
+    ShareUnreachable = "share_unreachable", "let TCP 445 out to the share's host, and enable SMB there";
+    /// The server refused user name or password.
+    ShareWrongPassword = "share_wrong_password", "put the right password into share.password_file";
+    /// The server has no share or directory of that name.
+    ShareNotFound = "share_not_found", "check the path in share.source";
+    /// The server let us in and then refused, or this process may not mount.
+    SharePermission = "share_permission", "run the agent as root, and give the share's user the right to write";
+    /// The password file is missing, unreadable or empty.
+    SharePasswordFile = "share_password_file", "write the password into share.password_file, mode 0600";
+    /// mount(2) refused for another reason.
+    ShareMountFailed = "share_mount_failed", "look into the kernel's log (dmesg) for CIFS messages";
+    /// The mount stands and does not answer in time.
+    ShareHung = "share_hung", "check the share's server; the agent goes on by itself when it answers";
+    /// The mount stands and answers with errors; it is being mounted anew.
+    ShareDead = "share_dead", "wait: the agent mounts it again";
+    /// Nothing is mounted at the mountpoint.
+    ShareNotMounted = "share_not_mounted", "start the agent (forest-agent run), which mounts it";
+
+    /// registry.json is not there.
+    RegistryMissing = "registry_missing", "let the laptop make it (morpheus plant), or put it back";
+    /// registry.json cannot be parsed.
+    RegistryCorrupt = "registry_corrupt", "wait: the last good copy is put back after the stale limit";
+    /// registry.json cannot be parsed and no good copy exists.
+    RegistryNoCopy = "registry_no_copy", "put a good registry.json in place";
+    /// A corrupt copy has been set aside.
+    RegistryQuarantined = "registry_quarantined", "look at the corrupt copy, then delete it";
+    /// registry.json or its directory cannot be read.
+    RegistryUnreadable = "registry_unreadable", "check the path and its permissions";
+    /// The registry's file system does not answer in time.
+    RegistryHung = "registry_hung", "check the file system the registry lies on";
+    /// The registry's file system is full.
+    RegistryFull = "registry_full", "free space on the share";
+    /// The registry's file system refuses writes.
+    RegistryReadOnly = "registry_read_only", "make the share writable for this user";
+    /// Another holder keeps the lease for longer than a waiter waits.
+    RegistryLeaseHeld = "registry_lease_held", "look at the holder that the message names";
+    /// A write to the registry failed otherwise.
+    RegistryWrite = "registry_write", "look at the message; the agent tries again";
+    /// The registry does not know this forest.
+    ForestUnknown = "forest_unknown", "check that laptop and node use the same directory of the share";
+    /// This node's entry is not there yet.
+    EntryMissing = "entry_missing", "wait: the agent writes it";
+    /// This node's entry is not as it should be yet.
+    EntryDiffers = "entry_differs", "wait: the agent puts it right";
+    /// A live node of another instance has this id.
+    IdConflict = "id_conflict", "give one of the two nodes another node_id";
+    /// A live node of another id has this address.
+    AddressConflict = "address_conflict", "give one of the two nodes another address";
+    /// The node has been taken out on purpose.
+    Removed = "removed", "to bring it back, delete its tombstone in the registry and the marker in state_dir";
+
+    /// node-info.json cannot be written.
+    NodeInfoWrite = "node_info_write", "check the directory of node_info and its permissions";
+    /// The JetStream directory cannot be made or written.
+    DataDir = "data_dir", "check engine.data_dir and its permissions";
+    /// state_dir or runtime_dir cannot be written.
+    StateDir = "state_dir", "check state_dir and runtime_dir, and the space left there";
+
+    /// The engine's executable is not there.
+    EngineMissing = "engine_missing", "install it at engine.binary, or set engine.download";
+    /// The engine's file cannot be executed.
+    EngineNotExecutable = "engine_not_executable", "chmod +x the file, and check that it is for this machine";
+    /// The engine's download failed.
+    DownloadFailed = "download_failed", "check engine.download.url, and that this machine reaches it";
+    /// What was downloaded has another sha256.
+    DownloadSha256 = "download_sha256", "check engine.download: url and sha256 do not belong together";
+    /// Neither a fresh registry nor a kept one: a lone start could split the forest.
+    EngineWaitsForRegistry = "engine_waits_for_registry", "bring the registry back";
+    /// The engine is not running yet.
+    EngineStarting = "engine_starting", "wait: it is being started";
+    /// The engine ended and will be started again.
+    EngineExited = "engine_exited", "look at the engine's last lines";
+    /// The engine ended five times within a minute.
+    EngineCrashLoop = "engine_crash_loop", "look at the engine's last lines";
+    /// A port that the engine needs is taken.
+    EnginePortTaken = "engine_port_taken", "stop the program that holds the port, or set another in `listen`";
+    /// The engine refused its configuration.
+    EngineConfigRefused = "engine_config_refused", "look at the message of `nats-server -t`";
+    /// The engine did not end when asked to, and is being killed.
+    EngineIgnoresTerm = "engine_ignores_term", "wait: it is killed after the grace";
+    /// The engine is stopped on purpose.
+    EngineStopped = "engine_stopped", "the step says why";
+    /// The store was written by a standalone server and a cluster would delete its streams.
+    StandaloneStore = "standalone_store", "let the take-over carry the streams into the cluster";
+    /// The engine's store cannot be used: full, unreadable or of another server.
+    EngineStore = "engine_store", "check engine.data_dir: space, permissions";
+
+    /// NimsForest: its work queue refuses a second start on the same JETSTREAM_DIR.
+    NimsforestWorkQueue = "nimsforest_work_queue", "known fault of NimsForest: move its JetStream directory aside, once its data is saved";
+    /// NimsForest: another node holds its consumer.
+    NimsforestConsumerBound = "nimsforest_consumer_bound", "known fault of NimsForest: only one node of a cluster runs its application";
+    /// NimsForest: no peer answered at its cluster port.
+    NimsforestNoRoute = "nimsforest_no_route", "check that the peers run and let 6222 in";
+    /// NimsForest: cannot read its node-info.json.
+    NimsforestNodeInfo = "nimsforest_node_info", "check node_info in agent.yaml";
+    /// NimsForest: no address but loopback ones.
+    NimsforestNoAddress = "nimsforest_no_address", "give this machine an IPv6 address";
+
+    /// The monitoring port does not answer.
+    NatsUnreachable = "nats_unreachable", "look at the engine's last lines";
+    /// The server says that it is not healthy.
+    NatsUnhealthy = "nats_unhealthy", "look at the message";
+    /// Another server answers at the monitoring port.
+    NatsWrongServer = "nats_wrong_server", "stop the other nats-server, or set another port in `listen.monitor`";
+    /// The client port does not answer a round trip.
+    NatsNoRoundTrip = "nats_no_round_trip", "look at the engine's last lines";
+    /// JetStream is not enabled.
+    JetstreamDisabled = "jetstream_disabled", "look at the engine's last lines: the store may be full or unreadable";
+    /// The meta group has no leader.
+    JetstreamNoLeader = "jetstream_no_leader", "bring back enough nodes for a quorum";
+    /// The JetStream API does not answer.
+    JetstreamNoAnswer = "jetstream_no_answer", "wait, then look at the engine's last lines";
+
+    /// A peer's cluster port cannot be reached.
+    PeerUnreachable = "peer_unreachable", "check the peer, and that its firewall lets 6222 in";
+    /// A peer answers and no route to it stands.
+    PeerNoRoute = "peer_no_route", "check that both run in one cluster with the same credentials";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_snake_case() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for code in codes {
+            assert!(
+                code.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{code}"
+            );
+        }
+    }
+}

@@ -36,6 +36,11 @@ reasons! {
     /// The last look is older than three intervals.
     Stale = "stale", "look into the agent's log: what it waits for is said there";
 
+    /// The configuration cannot be read.
+    ConfigUnreadable = "config_unreadable", "run with sudo, or name another file with --config";
+    /// The configuration is not valid.
+    ConfigInvalid = "config_invalid", "put right what the message names";
+
     /// No interface has an address that `auto` takes.
     AddressNone = "address_none", "set `address` in agent.yaml";
     /// The configured address stands on no interface of this machine.

@@ -1,7 +1,15 @@
 //! agent.yaml: read, checked whole before anything is done, and then a value that nobody questions again.
 //!
-//! Three types on the way: the text, [`raw`] as the YAML has it, and [`Settings`]. Nothing below main reads the
-//! environment.
+//! Three types on the way: the text, the YAML's tree as it stands (`raw`), and [`Settings`]. Nothing below main
+//! reads the environment, so `${VAR}` in a value is just that text.
+
+mod error;
+mod load;
+mod raw;
+mod share;
+mod table;
+mod validate;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +18,8 @@ use std::time::Duration;
 use forest_core::address::Address;
 use forest_core::id::{ForestId, NodeId};
 use url::Url;
+
+pub use error::{ConfigError, Place};
 
 /// Everything that the agent was told, valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +50,17 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Path of node-info.json.
     pub node_info: PathBuf,
+}
+
+impl Settings {
+    /// Where the witness listens: as given, or its standard ports on the hosts of `listen`.
+    #[must_use]
+    pub fn witness_listen(&self) -> WitnessListen {
+        self.witness.listen.unwrap_or(WitnessListen {
+            client: SocketAddr::new(self.listen.client.ip(), 4223),
+            cluster: SocketAddr::new(self.listen.cluster.ip(), 6223),
+        })
+    }
 }
 
 /// `address:` of agent.yaml.

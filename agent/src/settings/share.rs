@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Share;
 use super::error::Problem;
 use super::table::Field;
+use super::validate::path_or;
 use super::value;
 
 /// The mount options if the file gives none.
@@ -41,30 +42,30 @@ const OWN: [(&str, &str); 15] = [
 /// Judges the section.
 pub(super) fn settings(field: Field<'_>) -> Result<Share, Problem> {
     let table = field.table()?;
-    let path_or = |key, default: &str| {
-        table
-            .get(key)
-            .map_or_else(|| Ok(PathBuf::from(default)), |field| value::path(&field))
-    };
     let (host, path) = source(&table.require("source", "//host/share")?)?;
-    let mountpoint = table.get("mountpoint");
-    let share = Share {
+    Ok(Share {
         host,
         path,
-        mountpoint: path_or("mountpoint", "/mnt/forest")?,
+        mountpoint: table
+            .get("mountpoint")
+            .map_or_else(|| Ok(PathBuf::from("/mnt/forest")), |field| mountpoint(&field))?,
         username: username(&table.require("username", "u12345")?)?,
-        password_file: path_or("password_file", "/etc/morpheus/storagebox.password")?,
+        password_file: path_or(&table, "password_file", "/etc/morpheus/storagebox.password")?,
         options: match table.get("options") {
             Some(field) => field.list()?.iter().map(option).collect::<Result<_, _>>()?,
             None => OPTIONS.map(str::to_owned).to_vec(),
         },
-    };
-    match mountpoint {
-        Some(field) if share.mountpoint.parent().is_none() => Err(field.problem(
+    })
+}
+
+fn mountpoint(field: &Field<'_>) -> Result<PathBuf, Problem> {
+    let path = value::path(field)?;
+    match path.parent() {
+        Some(_) => Ok(path),
+        None => Err(field.problem(
             "is the root directory",
-            "choose an empty directory, like /mnt/forest",
+            "choose a directory of its own, like /mnt/forest",
         )),
-        _ => Ok(share),
     }
 }
 
@@ -105,11 +106,12 @@ fn host(text: &str) -> Option<String> {
     ((1..=253).contains(&text.len()) && text.chars().all(plain)).then(|| text.to_owned())
 }
 
+/// The name goes into the mount options as it is, and the kernel knows no way to quote a comma in it.
 fn username(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text()?;
     if text.contains([',', '%']) {
         return Err(field.problem(
-            "holds a comma or a percent sign, which would end the name in the mount options",
+            "holds a comma or a percent sign, which no mount option carries",
             "write the user's name alone; the password belongs into share.password_file",
         ));
     }

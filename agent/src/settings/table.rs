@@ -75,6 +75,20 @@ impl<'a> Table<'a> {
             .map(|(_, node)| Field { path, node })
     }
 
+    /// The mapping of `key`; one that is left out is an empty one, so that its own keys take their defaults.
+    pub(super) fn section(&self, key: &'static str) -> Result<Self, Problem> {
+        self.get(key).map_or_else(
+            || {
+                Ok(Self {
+                    path: join(&self.path, key),
+                    at: self.at,
+                    entries: &[],
+                })
+            },
+            Field::table,
+        )
+    }
+
     /// The value of a dotted `name`, if the file has it; for rules about several values, once all are valid.
     pub(super) fn find(&self, name: &str) -> Option<Field<'a>> {
         let mut entries = self.entries;

@@ -15,6 +15,7 @@ use super::{share, value};
 pub(super) fn settings(node: &Node) -> Result<Settings, Problem> {
     let root = Table::root(node)?;
     let share = root.get("share").map(share::settings).transpose()?;
+    // Where a share is mounted, there the registry is looked for.
     let registry = match &share {
         Some(share) => share.mountpoint.join("registry.json"),
         None => PathBuf::from("/mnt/forest/registry.json"),
@@ -30,20 +31,26 @@ pub(super) fn settings(node: &Node) -> Result<Settings, Problem> {
             .get("poll_interval")
             .map_or(Ok(value::POLL_INTERVAL), |field| value::interval(&field))?,
         share,
-        engine: engine(root.get("engine"))?,
-        witness: witness(root.get("witness"))?,
-        listen: listen(root.get("listen"))?,
-        firewall: firewall(root.get("firewall"))?,
+        engine: engine(&root.section("engine")?)?,
+        witness: witness(&root.section("witness")?)?,
+        listen: listen(&root.section("listen")?)?,
+        firewall: firewall(&root.section("firewall")?)?,
         state_dir: path_or(&root, "state_dir", "/var/lib/forest-agent")?,
         runtime_dir: path_or(&root, "runtime_dir", "/run/forest-agent")?,
         node_info: path_or(&root, "node_info", "/etc/morpheus/node-info.json")?,
     };
+    // Only now, that every value is valid by itself, do they have to fit each other.
     ports(&root, &settings)?;
     paths(&root, &settings)?;
     Ok(settings)
 }
 
-fn path_or(table: &Table<'_>, key: &'static str, default: impl Into<PathBuf>) -> Result<PathBuf, Problem> {
+/// A path's value, or its default.
+pub(super) fn path_or(
+    table: &Table<'_>,
+    key: &'static str,
+    default: impl Into<PathBuf>,
+) -> Result<PathBuf, Problem> {
     table
         .get(key)
         .map_or_else(|| Ok(default.into()), |field| value::path(&field))
@@ -58,22 +65,20 @@ fn address(field: &Field<'_>) -> Result<AddressChoice, Problem> {
     }
 }
 
-fn engine(field: Option<Field<'_>>) -> Result<Engine, Problem> {
-    let table = field.map(Field::table).transpose()?;
-    let get = |key| table.as_ref().and_then(|table| table.get(key));
-    let kind = get("kind").map_or(Ok(EngineKind::NatsServer), |field| engine_kind(&field))?;
+/// The default binary goes by the kind.
+fn engine(table: &Table<'_>) -> Result<Engine, Problem> {
+    let kind = table
+        .get("kind")
+        .map_or(Ok(EngineKind::NatsServer), |field| engine_kind(&field))?;
     let binary = match kind {
         EngineKind::NatsServer => "/opt/nimsforest/bin/nats-server",
         EngineKind::Nimsforest => "/opt/nimsforest/bin/forest",
     };
     Ok(Engine {
         kind,
-        binary: get("binary").map_or_else(|| Ok(PathBuf::from(binary)), |field| value::path(&field))?,
-        download: get("download").map(download).transpose()?,
-        data_dir: get("data_dir").map_or_else(
-            || Ok(PathBuf::from("/var/lib/nimsforest/jetstream")),
-            |field| value::path(&field),
-        )?,
+        binary: path_or(table, "binary", binary)?,
+        download: table.get("download").map(download).transpose()?,
+        data_dir: path_or(table, "data_dir", "/var/lib/nimsforest/jetstream")?,
     })
 }
 
@@ -90,6 +95,7 @@ fn engine_kind(field: &Field<'_>) -> Result<EngineKind, Problem> {
         })
 }
 
+/// Never without its digest: what is fetched is run as root.
 fn download(field: Field<'_>) -> Result<Download, Problem> {
     let table = field.table()?;
     Ok(Download {
@@ -98,29 +104,26 @@ fn download(field: Field<'_>) -> Result<Download, Problem> {
     })
 }
 
-fn witness(field: Option<Field<'_>>) -> Result<Witness, Problem> {
-    let table = field.map(Field::table).transpose()?;
-    let get = |key| table.as_ref().and_then(|table| table.get(key));
-    let listen = |field: Field<'_>| {
-        let table = field.table()?;
-        Ok(WitnessListen {
-            client: value::socket(&table.require("client", "\"127.0.0.1:4223\"")?)?,
-            cluster: value::socket(&table.require("cluster", "\"[::]:6223\"")?)?,
-        })
-    };
+/// Nothing here has a default of its own: what is left out follows the engine and `listen`.
+fn witness(table: &Table<'_>) -> Result<Witness, Problem> {
     Ok(Witness {
-        binary: get("binary").map(|field| value::path(&field)).transpose()?,
-        download: get("download").map(download).transpose()?,
-        listen: get("listen").map(listen).transpose()?,
+        binary: table.get("binary").map(|field| value::path(&field)).transpose()?,
+        download: table.get("download").map(download).transpose()?,
+        listen: table.get("listen").map(witness_listen).transpose()?,
     })
 }
 
-fn listen(field: Option<Field<'_>>) -> Result<Listen, Problem> {
-    let table = field.map(Field::table).transpose()?;
-    let get = |key, default: SocketAddr| match table.as_ref().and_then(|table| table.get(key)) {
-        Some(field) => value::socket(&field),
-        None => Ok(default),
-    };
+fn witness_listen(field: Field<'_>) -> Result<WitnessListen, Problem> {
+    let table = field.table()?;
+    Ok(WitnessListen {
+        client: value::socket(&table.require("client", "\"127.0.0.1:4223\"")?)?,
+        cluster: value::socket(&table.require("cluster", "\"[::]:6223\"")?)?,
+    })
+}
+
+/// Clients come from this machine unless told otherwise; peers, laptop and monitoring from anywhere.
+fn listen(table: &Table<'_>) -> Result<Listen, Problem> {
+    let get = |key, default: SocketAddr| table.get(key).map_or(Ok(default), |field| value::socket(&field));
     let (loopback, any) = ([127, 0, 0, 1], [0; 8]);
     Ok(Listen {
         client: get("client", (loopback, 4222).into())?,
@@ -130,13 +133,14 @@ fn listen(field: Option<Field<'_>>) -> Result<Listen, Problem> {
     })
 }
 
-fn firewall(field: Option<Field<'_>>) -> Result<Firewall, Problem> {
-    let table = field.map(Field::table).transpose()?;
-    let get = |key| table.as_ref().and_then(|table| table.get(key));
+/// An empty `monitoring_from` is allowed: nobody but the peers.
+fn firewall(table: &Table<'_>) -> Result<Firewall, Problem> {
     let sources = |field: Field<'_>| field.list()?.iter().map(value::network).collect();
     Ok(Firewall {
-        manage: get("manage").map_or(Ok(true), |field| field.flag())?,
-        monitoring_from: get("monitoring_from").map_or_else(|| Ok(vec!["any".to_owned()]), sources)?,
+        manage: table.get("manage").map_or(Ok(true), |field| field.flag())?,
+        monitoring_from: table
+            .get("monitoring_from")
+            .map_or_else(|| Ok(vec!["any".to_owned()]), sources)?,
     })
 }
 
@@ -182,7 +186,8 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (takes(a.ip(), b.ip()) || takes(b.ip(), a.ip()))
 }
 
-/// With a share the registry lies on it, and nothing that is of this node alone.
+/// With a share the registry lies on it, and nothing that is of this node alone. The mountpoint is not shown: it
+/// stands on another line.
 fn paths(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
     if settings.state_dir == settings.runtime_dir {
         let key = if root.find("runtime_dir").is_some() {
@@ -207,9 +212,8 @@ fn paths(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
     let below = |path: &Path| path.starts_with(mountpoint);
     if !below(&settings.registry) || settings.registry == *mountpoint {
         let what = format!(
-            "`{}` is not below the share's mountpoint `{}`",
-            settings.registry.display(),
-            mountpoint.display()
+            "`{}` is not below the share's mountpoint",
+            settings.registry.display()
         );
         return Err(root.problem(
             "registry",

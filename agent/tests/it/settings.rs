@@ -142,7 +142,7 @@ fn bad_paths() {
     insta::assert_snapshot!(refusal_of("state_dir: var/lib\n"), @"3:12: state_dir: `var/lib` is not an absolute path; begin it with a slash");
     insta::assert_snapshot!(refusal_of("registry: /mnt/forest/../registry.json\n"), @"3:11: registry: `/mnt/forest/../registry.json` goes upwards; write the path without `..`");
     insta::assert_snapshot!(refusal_of("runtime_dir: /var/lib/forest-agent\n"), @"3:14: runtime_dir: is both state_dir and runtime_dir; give each a directory of its own");
-    insta::assert_snapshot!(refusal_of(&format!("registry: /srv/registry.json\n{SHARE}")), @"3:11: registry: `/srv/registry.json` is not below the share's mountpoint `/mnt/forest`; put it below share.mountpoint, or take `share` out");
+    insta::assert_snapshot!(refusal_of(&format!("registry: /srv/registry.json\n{SHARE}")), @"3:11: registry: `/srv/registry.json` is not below the share's mountpoint; put it below share.mountpoint, or take `share` out");
     insta::assert_snapshot!(refusal_of(&format!("{SHARE}engine:\n  data_dir: /mnt/forest/js\n")), @"7:13: engine.data_dir: `/mnt/forest/js` lies on the share, which all nodes write; choose a path on this machine's own disk");
 }
 
@@ -186,6 +186,8 @@ fn bad_firewalls_and_shapes() {
     insta::assert_snapshot!(refusal_of("firewall: { manage: yes }\n"), @"3:21: firewall.manage: is neither true nor false; write true or false");
     insta::assert_snapshot!(refusal_of("share: //host/share\n"), @"3:8: share: is a single value; it has to be a mapping, `key: value` lines");
     insta::assert_snapshot!(refusal_of("registry: [a, b]\n"), @"3:11: registry: is a list; it has to be one value");
+    insta::assert_snapshot!(refusal_of("share: { source: //host/share, username: 'u1,pass=hunter2' }\n"), @"3:42: share.username: holds a comma or a percent sign, which no mount option carries; write the user's name alone; the password belongs into share.password_file");
+    insta::assert_snapshot!(refusal_of("witness: { listen: { client: \"[::1]:4223\" } }\n"), @r#"3:20: witness.listen.cluster: missing; add `cluster: "[::]:6223"` below `witness.listen`"#);
     insta::assert_snapshot!(refusal("- forest_id\n"), @"agent.yaml:1:1: the file is a list; it has to be a mapping, `key: value` lines");
 }
 

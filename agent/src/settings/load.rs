@@ -70,3 +70,18 @@ fn not_utf8(valid: &[u8]) -> Problem {
     };
     Problem::of_the_file(at, "not UTF-8 text", "save the file as UTF-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests may run as root, whom no file refuses: the kernel's answer is made up.
+    #[test]
+    fn no_permission_asks_for_sudo() {
+        let err = unreadable(
+            Path::new("/etc/morpheus/agent.yaml"),
+            &io::ErrorKind::PermissionDenied.into(),
+        );
+        insta::assert_snapshot!(err, @"/etc/morpheus/agent.yaml: cannot be read: permission denied; run with sudo");
+    }
+}

@@ -127,6 +127,8 @@ reasons! {
     EngineCrashLoop = "engine_crash_loop", "look at the engine's last lines";
     /// A port that the engine needs is taken.
     EnginePortTaken = "engine_port_taken", "stop the program that holds the port, or set another in `listen`";
+    /// An address that the engine is to listen on is not this machine's, or not allowed to this user.
+    EngineListen = "engine_listen", "check `listen` in agent.yaml: addresses of this machine, ports this user may open";
     /// The engine refused its configuration.
     EngineConfigRefused = "engine_config_refused", "look at the message of `nats-server -t`";
     /// The engine did not end when asked to, and is being killed.

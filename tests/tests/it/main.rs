@@ -1,3 +1,5 @@
-//! The flows that cross binaries, and the rules that no single crate can see broken: one binary for all of it.
+//! The flows that cross binaries: whole agents, real nats-servers, real files, real signals; and the rules that
+//! the repository keeps.
 
 mod architecture;
+mod engine;

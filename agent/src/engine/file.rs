@@ -1,0 +1,172 @@
+//! Files that are there whole or not at all: written beside their place, synced, then renamed into it.
+//!
+//! A power cut or a kill at any instruction leaves the old file or the new one; a temporary file that was left
+//! behind is cleared away by the next writer of the same file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A step of writing a file that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct FileError {
+    /// What was tried, a verb.
+    pub action: &'static str,
+    /// On which file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError { action, path, source }
+}
+
+/// A file being written beside its place. Dropped without [`Pending::commit`], nothing of it remains.
+#[derive(Debug)]
+pub struct Pending {
+    file: File,
+    temp: PathBuf,
+    target: PathBuf,
+    mode: u32,
+}
+
+impl Pending {
+    /// Begins a file that will stand at `target` with the permission bits `mode`. Until then only the owner can
+    /// read it.
+    ///
+    /// # Errors
+    /// The directory is missing or cannot be written.
+    pub fn create(target: &Path, mode: u32) -> Result<Self, FileError> {
+        let name = target
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let dir = directory_of(target);
+        clear_stranded(dir, &name);
+        let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(failed("create", &temp))?;
+        Ok(Self {
+            file,
+            temp,
+            target: target.to_owned(),
+            mode,
+        })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// The file system is full or ill.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(bytes).map_err(failed("write", &self.temp))
+    }
+
+    /// Puts the file in its place; when this returns, it survives a power cut.
+    ///
+    /// # Errors
+    /// The file system is full or ill; the old file still stands, unless only the directory's sync failed.
+    pub fn commit(self) -> Result<(), FileError> {
+        self.file
+            .set_permissions(fs::Permissions::from_mode(self.mode))
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed("sync", &self.temp))?;
+        fs::rename(&self.temp, &self.target).map_err(failed("put in place", &self.target))?;
+        let dir = directory_of(&self.target);
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed("sync", dir))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // After a commit the name is gone already; otherwise the next writer would clear it as well.
+        let _ = fs::remove_file(&self.temp);
+    }
+}
+
+/// Writes `bytes` to `target` with the permission bits `mode`.
+///
+/// # Errors
+/// As [`Pending`]'s steps.
+pub fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let mut pending = Pending::create(target, mode)?;
+    pending.write(bytes)?;
+    pending.commit()
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// Removes temporary files of `name` whose writers are gone, and one this process left when it had the same pid
+/// in a life before.
+fn clear_stranded(dir: &Path, name: &str) {
+    let prefix = format!(".{name}.");
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let pid = file_name.to_str().and_then(|text| {
+            let rest = text.strip_prefix(&prefix)?.strip_suffix(".tmp")?;
+            rest.parse::<u32>().ok()
+        });
+        let Some(pid) = pid else { continue };
+        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_the_whole_file_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.conf");
+        put(&path, b"one", 0o644).unwrap();
+        put(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(names(dir.path()), ["x.conf"]);
+    }
+
+    #[test]
+    fn an_abandoned_file_leaves_nothing_and_a_stranded_one_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.conf");
+        fs::write(dir.path().join(format!(".x.conf.{}.tmp", u32::MAX)), b"half").unwrap();
+        let mut pending = Pending::create(&path, 0o600).unwrap();
+        pending.write(b"half").unwrap();
+        drop(pending);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+
+    #[test]
+    fn an_error_names_the_path() {
+        let err = put(Path::new("/nowhere/at/all"), b"", 0o600).unwrap_err();
+        assert!(err.to_string().starts_with("cannot create /nowhere/at/"), "{err}");
+    }
+}

@@ -1,0 +1,135 @@
+//! NimsForest as the agent starts, views and probes it, played by the stand-in.
+
+use forest_agent::engine::nimsforest::{Entry, Lone, Paths, command, own_ipv6, view, write_view};
+use forest_agent::engine::spec::Command;
+use forest_agent::engine::verdict::{jetstream_check, nats_check};
+use forest_core::health::Status;
+use forest_core::reason::Reason;
+use forest_tests::{nats, stand_in};
+use rustix::process::Signal;
+
+use super::*;
+
+/// A stand-in's command in `place`, as the agent makes it, with further variables of the stand-in.
+pub(super) fn stand_in(place: &Place, variables: &[(&str, &str)]) -> Command {
+    write(
+        &place.path("node-info.json"),
+        r#"{"forest_id":"grove","node_id":"grove-node-1"}"#,
+    );
+    let mut command = command(Paths {
+        binary: &stand_in::binary(),
+        node_info: &place.path("node-info.json"),
+        view: &place.path("registry.json"),
+        data_dir: &place.store(),
+    });
+    let ip = place.ip.to_string();
+    let ports = [("STAND_IN_MONITOR", MONITOR), ("STAND_IN_CLUSTER", CLUSTER)];
+    command
+        .env
+        .extend(ports.map(|(name, port)| (name.into(), port.to_string().into())));
+    command.env.push(("STAND_IN_ADDRESS".into(), ip.into()));
+    command
+        .env
+        .push(("STAND_IN_NATS_SERVER".into(), nats::server().into()));
+    command
+        .env
+        .extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
+    command
+}
+
+pub(super) fn start(place: &Place, variables: &[(&str, &str)]) -> Running {
+    Running::start(&stand_in(place, variables), &place.path("log")).unwrap()
+}
+
+#[tokio::test]
+async fn a_lone_node_runs_and_its_random_client_port_is_found() {
+    let place = Place::new();
+    let lone = view(
+        &"grove".parse().unwrap(),
+        &"grove-node-1".parse().unwrap(),
+        "fd00::2".parse().unwrap(),
+        "fd00::2".parse().unwrap(),
+        &[],
+        Lone::Standalone,
+    );
+    write_view(place.dir.path(), &lone).unwrap();
+    // The stand-in listens on an IPv4 address of its own here; the view's own entry is then not its own.
+    write(
+        &place.path("registry.json"),
+        &format!("{}", lone.content).replace("fd00::2", &place.ip.to_string()),
+    );
+    let mut running = start(&place, &[]);
+    let seen = until(&mut probe(), &place.target(None), |seen| seen.api.is_ok()).await;
+    assert_eq!(nats_check(&seen).status, Status::Pass);
+    assert_eq!(jetstream_check(&seen).status, Status::Pass);
+    assert_ne!(seen.varz.unwrap().port, CLIENT);
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn with_the_machines_own_address_the_view_makes_it_a_lone_node() {
+    let Ok(first) = own_ipv6() else {
+        // Without an IPv6 address NimsForest cannot run at all, and the agent says so.
+        return;
+    };
+    let place = Place::new();
+    let entries = [Entry {
+        id: "grove-node-1".to_owned(),
+        ip: "10.0.0.7".to_owned(),
+    }];
+    let own = "10.0.0.7".parse().unwrap();
+    let seen = view(
+        &"grove".parse().unwrap(),
+        &"grove-node-1".parse().unwrap(),
+        own,
+        first,
+        &entries,
+        Lone::Standalone,
+    );
+    write_view(place.dir.path(), &seen).unwrap();
+    let mut command = stand_in(&place, &[]);
+    command.env.retain(|(name, _)| name != "STAND_IN_ADDRESS");
+    let running = Running::start(&command, &place.path("log")).unwrap();
+    let begun = Instant::now();
+    while !running.lines().iter().any(|line| line.contains("peers: none")) {
+        assert!(begun.elapsed() < HANG, "{:?}", running.lines());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_fault_is_diagnosed_from_its_log() {
+    for (fault, reason) in [
+        ("work_queue", Reason::NimsforestWorkQueue),
+        ("consumer_bound", Reason::NimsforestConsumerBound),
+        ("no_route", Reason::NimsforestNoRoute),
+        ("exit:7", Reason::EngineExited),
+    ] {
+        let place = Place::new();
+        std::fs::create_dir(place.store().join("jetstream")).unwrap();
+        let mut running = start(&place, &[("STAND_IN_FAULT", fault), ("STAND_IN_TIMEOUT", "2000")]);
+        let diagnosed = fault_of(EngineKind::Nimsforest, &mut running).await;
+        assert_eq!(diagnosed.reason, reason, "{diagnosed}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_node_info_is_diagnosed() {
+    let place = Place::new();
+    let command = stand_in(&place, &[]);
+    std::fs::remove_file(place.path("node-info.json")).unwrap();
+    let mut running = Running::start(&command, &place.path("log")).unwrap();
+    let fault = fault_of(EngineKind::Nimsforest, &mut running).await;
+    assert_eq!(fault.reason, Reason::NimsforestNodeInfo);
+    assert!(fault.message.contains("node-info.json"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_taken_monitoring_port_is_diagnosed() {
+    let place = Place::new();
+    let _socket = std::net::TcpListener::bind(place.at(MONITOR)).unwrap();
+    let mut running = start(&place, &[]);
+    let fault = fault_of(EngineKind::Nimsforest, &mut running).await;
+    assert_eq!(fault.reason, Reason::EnginePortTaken, "{fault}");
+}

@@ -44,7 +44,7 @@ impl Default for Limits {
 /// Sizes and rates of a child's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLimits {
-    /// The live file is set aside once it is larger; so large are the old ones at most.
+    /// The live file is set aside once it is larger; an old one is a quarter larger at most.
     pub file_bytes: u64,
     /// Files kept in all: the live one and the old ones.
     pub files: u32,
@@ -69,7 +69,7 @@ pub struct LogLimits {
 impl Default for LogLimits {
     fn default() -> Self {
         Self {
-            file_bytes: 10 << 20,
+            file_bytes: 8 << 20,
             files: 3,
             poll: Duration::from_millis(200),
             line_bytes: 4096,

@@ -107,7 +107,9 @@ fn bearers(prefix: &str) -> Vec<Bearer> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     let pids = names.filter_map(|name| name.parse::<i32>().ok());
     pids.filter_map(|pid| bearer(pid, prefix)).collect()
 }

@@ -179,7 +179,10 @@ fn refused(command: &Command, err: &io::Error) -> SpawnError {
         SpawnErrorKind::WrongFormat => format!("{program} is no program for this machine"),
         SpawnErrorKind::InterpreterMissing => format!("the interpreter that {program} names is not there"),
         SpawnErrorKind::WorkingDirectory => {
-            format!("the working directory {} cannot be entered: {err}", command.cwd.display())
+            format!(
+                "the working directory {} cannot be entered: {err}",
+                command.cwd.display()
+            )
         }
         _ => format!("cannot start {program}: {err}"),
     };

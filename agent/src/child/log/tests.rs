@@ -37,7 +37,11 @@ impl Given {
     }
 
     fn child(&self) -> std::fs::File {
-        OpenOptions::new().append(true).create(true).open(self.path()).unwrap()
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path())
+            .unwrap()
     }
 
     fn shown(&self) -> Vec<String> {
@@ -46,7 +50,9 @@ impl Given {
 
     fn on_disk(&self) -> u64 {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
-        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+        entries
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum()
     }
 }
 
@@ -78,7 +84,7 @@ fn the_next_follower_goes_on_where_the_last_one_stopped() {
 #[test]
 fn a_log_without_a_kept_place_is_followed_from_its_end() {
     let given = Given::new(|_| ());
-    write!(given.child(), "old\n").unwrap();
+    writeln!(given.child(), "old").unwrap();
     let (mut follower, state) = given.follower();
     follower.look().unwrap();
     assert_eq!(given.shown(), [""; 0]);

@@ -25,7 +25,7 @@ use super::limits::Limits;
 
 /// What is wanted of the child.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goal {
+pub(super) enum Goal {
     /// It shall run.
     Run,
     /// It shall not, for this reason (a fragment for a person).
@@ -34,7 +34,7 @@ pub enum Goal {
 
 /// Where the child is. Times are since the supervisor's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Nothing was wanted yet, nothing was found.
     Idle,
     /// A spawn is asked for.
@@ -62,19 +62,19 @@ pub enum Phase {
 
 /// All that the decisions rest on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub(super) struct State {
     /// What is wanted; `None` until something was said, and then a found child is left as it is.
-    pub goal: Option<Goal>,
+    pub(super) goal: Option<Goal>,
     /// Where it is.
-    pub phase: Phase,
+    pub(super) phase: Phase,
     /// Starts after the first.
-    pub restarts: u64,
+    pub(super) restarts: u64,
     /// Failures in a row: exits and refused spawns.
-    pub attempt: u32,
+    pub(super) attempt: u32,
     /// Too many exits within the window; until it was healthy for long.
-    pub crash_loop: bool,
+    pub(super) crash_loop: bool,
     /// Its last TERM went unanswered; until it is started again.
-    pub ignores_term: bool,
+    pub(super) ignores_term: bool,
     exits: VecDeque<Duration>,
     healthy_since: Option<Duration>,
     started: bool,
@@ -98,7 +98,7 @@ impl Default for State {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// Something is wanted of it.
     Want(Goal),
     /// A child of an earlier agent was found alive; only ever the first event.
@@ -119,16 +119,16 @@ pub enum Event {
 
 /// When an event comes in.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Now {
+pub(super) struct Now {
     /// Time since the supervisor's start; never goes back.
-    pub at: Duration,
+    pub(super) at: Duration,
     /// A random number from 0 to 1.
-    pub jitter: f64,
+    pub(super) jitter: f64,
 }
 
 /// What the supervisor has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Start a process; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn,
     /// Ask the process to end.
@@ -139,7 +139,7 @@ pub enum Action {
 
 /// One step: what comes of `event` at `now`. Events that do not fit the phase change nothing.
 #[must_use]
-pub fn step(mut state: State, event: Event, now: Now, limits: &Limits) -> (State, Vec<Action>) {
+pub(super) fn step(mut state: State, event: Event, now: Now, limits: &Limits) -> (State, Vec<Action>) {
     state.forgive(now.at, limits);
     let mut actions = Vec::new();
     actions.extend(state.apply(event, now, limits));
@@ -150,7 +150,7 @@ pub fn step(mut state: State, event: Event, now: Now, limits: &Limits) -> (State
 impl State {
     /// When the next [`Event::Tick`] is due; `None`: nothing waits for time.
     #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Duration> {
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Duration> {
         match self.phase {
             Phase::Backoff { until } => Some(until),
             Phase::Stopping { killed: true, .. } => None,
@@ -276,7 +276,10 @@ impl State {
 /// nodes of a forest do not start in step; a crash loop waits about the longest time at once.
 fn backoff(attempt: u32, crash_loop: bool, jitter: f64, limits: &Limits) -> Duration {
     let doubled = 2u32.saturating_pow(attempt);
-    let base = limits.backoff_first.saturating_mul(doubled).min(limits.backoff_max);
+    let base = limits
+        .backoff_first
+        .saturating_mul(doubled)
+        .min(limits.backoff_max);
     let base = if crash_loop { limits.backoff_max } else { base };
     base.mul_f64(0.5 + jitter.clamp(0.0, 1.0))
         .clamp(limits.backoff_first, limits.backoff_max)

@@ -37,8 +37,8 @@ struct Bearer {
 
 /// The living child of that token prefix, if any; other starts of it still alive are killed. Blocks for some
 /// milliseconds.
-pub(super) fn adopt(record: Option<Record>, prefix: &str) -> Option<Adopted> {
-    let adopted = recorded(record.as_ref()).or_else(|| by_token(record.as_ref(), prefix));
+pub(super) fn adopt(record: Option<&Record>, prefix: &str) -> Option<Adopted> {
+    let adopted = recorded(record).or_else(|| by_token(record, prefix));
     let token = adopted.as_ref().map(|adopted| adopted.token.as_str());
     clear(prefix, |bearer| Some(bearer) != token);
     adopted

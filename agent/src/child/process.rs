@@ -94,6 +94,10 @@ pub(super) struct Process {
 
 impl Process {
     /// Takes over the process `id`, whose pidfd is `fd`. Called within a tokio runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, which this workspace forbids; an OwnedFd keeps what that one asks for"
+    )]
     pub(super) fn new(id: ProcessId, fd: OwnedFd) -> io::Result<Self> {
         let own = !matches!(peek(&fd), Err(rustix::io::Errno::CHILD));
         let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;

@@ -202,7 +202,9 @@ impl Driver {
     async fn adopt(&mut self) {
         let record = self.parts.records.get(&self.parts.name);
         let prefix = self.parts.prefix.clone();
-        let found = blocking(move || adopt::adopt(record, &prefix)).await.flatten();
+        let found = blocking(move || adopt::adopt(record.as_ref(), &prefix))
+            .await
+            .flatten();
         let record = found.as_ref().map(|found| Record {
             token: found.token.clone(),
             boot_id: process::boot_id().unwrap_or_default(),

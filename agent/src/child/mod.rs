@@ -1,1 +1,96 @@
-//! child
+//! Child processes of the agent: started, followed, ended, and found again by the next agent. Which programs
+//! they are is not known here.
+//!
+//! ```text
+//!   SupervisorHandle ──► supervisor (one task a child) ──► machine: decides, pure
+//!                          │        │        │
+//!                       spawner    pidfd    log (one thread a child)
+//!                     (one thread)
+//! ```
+//!
+//! A child outlives its agent, unless it is shut down. At any instant a kill of the agent leaves it in a state
+//! that the next agent finds: by `children.json`, else by the token in the child's environment. What the module
+//! may touch: `<runtime_dir>/children.json`, `<state_dir>/log/`, and processes that carry a token of theirs.
+
+mod adopt;
+mod command;
+mod limits;
+mod log;
+mod machine;
+mod process;
+mod record;
+mod spawn;
+mod status;
+mod supervisor;
+mod token;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use forest_core::reason::Reason;
+
+pub use self::command::{Command, inherited};
+pub use self::limits::{Limits, LogLimits};
+pub use self::spawn::{SpawnError, SpawnErrorKind};
+pub use self::status::{ChildPhase, ChildStatus};
+pub use self::supervisor::{SupervisorHandle, Want};
+
+use self::log::Log;
+use self::record::Records;
+use self::spawn::Spawner;
+use self::supervisor::Parts;
+use crate::fault::Fault;
+
+/// What the children of one agent have in common. Made once; the thread that starts processes lives as long as
+/// it and its supervisors do.
+#[derive(Debug)]
+pub struct Children {
+    state_dir: PathBuf,
+    records: Arc<Records>,
+    spawner: Spawner,
+}
+
+impl Children {
+    /// `env` is what every child has in its environment, see [`inherited`]. Only one agent at a time may do this
+    /// with a state_dir.
+    ///
+    /// # Errors
+    /// `state_dir` where the directory of the logs cannot be made, or the thread not be started.
+    pub fn open(state_dir: &Path, runtime_dir: &Path, env: Vec<(OsString, OsString)>) -> Result<Self, Fault> {
+        log::make_dir(state_dir).map_err(|err| {
+            let dir = state_dir.join("log");
+            Fault::new(Reason::StateDir, format!("cannot make {}: {err}", dir.display()))
+        })?;
+        let records = Arc::new(Records::open(runtime_dir.join("children.json")));
+        let spawner = Spawner::start(Arc::clone(&records), env).map_err(|err| no_thread(&err))?;
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            records,
+            spawner,
+        })
+    }
+
+    /// Supervises the child `name`, which also names its log: it is adopted if it lives, and else waits for what
+    /// is wanted of it. One supervisor a name at a time; within a tokio runtime.
+    ///
+    /// # Errors
+    /// `state_dir` where no thread for its log can be started.
+    pub fn supervise(&self, name: &str, limits: Limits) -> Result<SupervisorHandle, Fault> {
+        let log_path = log::path(&self.state_dir, name);
+        let log = Log::follow(log_path.clone(), limits.log.clone(), log::to_tracing(name));
+        Ok(SupervisorHandle::start(Parts {
+            name: name.to_owned(),
+            prefix: token::prefix(&self.state_dir, name),
+            limits,
+            records: Arc::clone(&self.records),
+            spawner: self.spawner.clone(),
+            log_path,
+            log: log.map_err(|err| no_thread(&err))?,
+        }))
+    }
+}
+
+fn no_thread(err: &std::io::Error) -> Fault {
+    Fault::new(Reason::StateDir, format!("cannot start a thread: {err}"))
+}

@@ -1,3 +1,7 @@
-//! What forest-agent promises to those outside: one binary for all of it.
+//! The agent's modules against the real thing, in one binary.
 
+// Marked as tests, so that their helpers may unwrap as tests do.
+#[cfg(test)]
+mod child;
+#[cfg(test)]
 mod settings;

@@ -1,0 +1,128 @@
+//! Finds what an earlier agent left running, and clears away what a dead child left running.
+//!
+//! A record of this boot whose pid has the recorded start time is the child. Everything else (a record without
+//! a pid, because the agent died in between; a damaged or lost file) is resolved by reading /proc/*/environ
+//! for the child's token. A process without the token is never touched, whatever its pid.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::process::{self, Stat};
+use super::record::{ProcessId, Record};
+use super::token;
+
+/// How long the killed leftovers of a child may take to be gone before the next one is started regardless.
+const LEFTOVERS_WAIT: Duration = Duration::from_secs(1);
+
+/// A child that lives already.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    /// The process.
+    pub(super) id: ProcessId,
+    /// Its pidfd.
+    pub(super) fd: OwnedFd,
+    /// Its token.
+    pub(super) token: String,
+    /// The digest of its command; `None` where no record tells.
+    pub(super) command: Option<String>,
+}
+
+/// A process with a token of ours in its environment.
+struct Bearer {
+    id: ProcessId,
+    fd: OwnedFd,
+    stat: Stat,
+    token: String,
+}
+
+/// The living child of that token prefix, if any; other starts of it still alive are killed. Blocks for some
+/// milliseconds.
+pub(super) fn adopt(record: Option<&Record>, prefix: &str) -> Option<Adopted> {
+    let adopted = recorded(record).or_else(|| by_token(record, prefix));
+    let token = adopted.as_ref().map(|adopted| adopted.token.as_str());
+    clear(prefix, |bearer| Some(bearer) != token);
+    adopted
+}
+
+/// Kills whatever still carries `token`: what a child that is gone has left behind.
+pub(super) fn sweep(token: &str) {
+    let prefix = token.split('.').next().unwrap_or_default();
+    clear(prefix, |bearer| bearer == token);
+}
+
+fn recorded(record: Option<&Record>) -> Option<Adopted> {
+    let record = record?;
+    let id = record.process?;
+    if process::boot_id().ok()? != record.boot_id {
+        return None;
+    }
+    // In this order: the pidfd is then of the process whose start time is read, or of one that is gone.
+    let fd = process::open(id.pid).ok()?;
+    let stat = process::stat(id.pid).ok()?;
+    let ours = stat.parent == std::process::id().cast_signed();
+    let lives = stat.start_time == id.start_time && (stat.state != 'Z' || ours);
+    lives.then(|| Adopted {
+        id,
+        fd,
+        token: record.token.clone(),
+        command: Some(record.command.clone()),
+    })
+}
+
+/// Of all bearers the leader of its group, for a child's own children inherit the token; of several the oldest.
+fn by_token(record: Option<&Record>, prefix: &str) -> Option<Adopted> {
+    let leaders = bearers(prefix).into_iter().filter(|b| b.stat.group == b.id.pid);
+    let leader = leaders.min_by_key(|bearer| bearer.stat.start_time)?;
+    let record = record.filter(|record| record.token == leader.token);
+    Some(Adopted {
+        id: leader.id,
+        fd: leader.fd,
+        token: leader.token,
+        command: record.map(|record| record.command.clone()),
+    })
+}
+
+/// Kills bearers until none is left, for a dying parent may have just made another.
+fn clear(prefix: &str, unwanted: impl Fn(&str) -> bool) {
+    let until = Instant::now() + LEFTOVERS_WAIT;
+    loop {
+        let mut left = bearers(prefix);
+        left.retain(|bearer| unwanted(&bearer.token));
+        if left.is_empty() || Instant::now() >= until {
+            return;
+        }
+        for bearer in &left {
+            tracing::warn!(pid = bearer.id.pid, "killing a process that a child left behind");
+            if let Err(err) = process::kill(&bearer.fd) {
+                tracing::warn!(pid = bearer.id.pid, %err, "cannot kill it");
+            }
+        }
+        for bearer in &left {
+            process::gone(&bearer.fd, until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+fn bearers(prefix: &str) -> Vec<Bearer> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = names.filter_map(|name| name.parse::<i32>().ok());
+    pids.filter_map(|pid| bearer(pid, prefix)).collect()
+}
+
+/// Processes come and go while /proc is read: whatever fails here is gone, or not ours to look into.
+fn bearer(pid: i32, prefix: &str) -> Option<Bearer> {
+    let environ = || token::find(&std::fs::read(format!("/proc/{pid}/environ")).ok()?, prefix);
+    environ()?;
+    let fd = process::open(pid).ok()?;
+    let stat = process::stat(pid).ok()?;
+    // Read once more, now that the pidfd holds the process.
+    let token = environ()?;
+    let start_time = stat.start_time;
+    let id = ProcessId { pid, start_time };
+    Some(Bearer { id, fd, stat, token })
+}

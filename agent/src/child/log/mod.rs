@@ -1,0 +1,147 @@
+//! A child's output: `<state_dir>/log/<name>.log`, bounded on disk, followed line by line from a thread of its
+//! own into the agent's log, and its end kept for /health.
+//!
+//! A file and not a pipe, for a pipe ends with its reader: a Go program dies at the next line it writes, or hangs.
+
+mod file;
+mod follower;
+mod lines;
+mod meter;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use self::follower::Follower;
+use super::limits::LogLimits;
+
+/// What health says of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct LogState {
+    /// The last lines, oldest first.
+    pub(super) tail: Vec<String>,
+    /// More arrives than anyone can read.
+    pub(super) flood: bool,
+}
+
+/// Takes each line that is shown.
+pub(super) type Sink = Box<dyn FnMut(&str) + Send>;
+
+/// Shows a line in the agent's log.
+pub(super) fn to_tracing(child: &str) -> Sink {
+    let child = child.to_owned();
+    Box::new(move |line| tracing::info!(target: "engine", child, "{line}"))
+}
+
+/// Where the log of child `name` is.
+pub(super) fn path(state_dir: &Path, name: &str) -> PathBuf {
+    state_dir.join("log").join(format!("{name}.log"))
+}
+
+/// Makes the directory of the logs, for its owner alone: what a child writes may be a secret.
+pub(super) fn make_dir(state_dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(state_dir.join("log"))
+}
+
+/// The thread's handle. Dropped, the thread looks once more, keeps its place and ends.
+pub(super) struct Log {
+    state: watch::Receiver<LogState>,
+    ends: mpsc::Sender<oneshot::Sender<()>>,
+    thread: JoinHandle<()>,
+}
+
+impl Log {
+    /// Follows the log at `path` into `sink`.
+    pub(super) fn follow(path: PathBuf, limits: LogLimits, sink: Sink) -> io::Result<Self> {
+        let (sender, state) = watch::channel(LogState::default());
+        let (ends, inbox) = mpsc::channel();
+        let poll = limits.poll;
+        let thread = std::thread::Builder::new()
+            .name("child-log".to_owned())
+            .spawn(move || match Follower::open(&path, limits, sink, sender) {
+                Ok(follower) => follow(follower, &inbox, poll, &path),
+                Err(err) => tracing::warn!(path = %path.display(), %err, "cannot follow this log"),
+            })?;
+        Ok(Self { state, ends, thread })
+    }
+
+    /// What is known of it; changes as the child writes.
+    pub(super) fn state(&self) -> watch::Receiver<LogState> {
+        self.state.clone()
+    }
+
+    /// The child is gone: waits until all it wrote is in the state, its unfinished last line too.
+    pub(super) async fn child_ended(&self) {
+        let (done, wait) = oneshot::channel();
+        // A thread that is gone has said why.
+        if self.ends.send(done).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Ends the thread, its place kept.
+    pub(super) async fn close(self) {
+        let Self { ends, thread, .. } = self;
+        drop(ends);
+        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    }
+}
+
+fn follow(
+    mut follower: Follower,
+    ends: &mpsc::Receiver<oneshot::Sender<()>>,
+    poll: std::time::Duration,
+    path: &Path,
+) {
+    let mut complain = Complaints::default();
+    let mut wait = poll;
+    loop {
+        match ends.recv_timeout(wait) {
+            Ok(done) => {
+                complain.about(path, follower.end_of_child());
+                // The one who asked may have gone.
+                let _ = done.send(());
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let much = complain.about(path, follower.look()).unwrap_or_default();
+                wait = if much { poll / 10 } else { poll };
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                complain.about(path, follower.look());
+                complain.about(path, follower.keep());
+                return;
+            }
+        }
+    }
+}
+
+/// Says a failure once, and again only after it was gone.
+#[derive(Default)]
+struct Complaints {
+    said: bool,
+}
+
+impl Complaints {
+    fn about<T>(&mut self, path: &Path, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.said = false;
+                Some(value)
+            }
+            Err(err) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(path = %path.display(), %err, "cannot follow this log as it should be");
+                }
+                None
+            }
+        }
+    }
+}

@@ -9,12 +9,15 @@ mod handles;
 mod mirror;
 mod nodes;
 
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use fuser::{BackgroundSession, Config, MountOption, SessionACL};
-use rustix::mount::{UnmountFlags, unmount};
+use fuser::{BackgroundSession, Config, Session, SessionACL};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use gate::{Gate, State};
 use mirror::Mirror;
@@ -26,7 +29,7 @@ const THREADS: usize = 4;
 pub struct HangFs {
     mountpoint: PathBuf,
     gate: Arc<Gate>,
-    session: Option<BackgroundSession>,
+    _session: BackgroundSession,
 }
 
 impl HangFs {
@@ -42,18 +45,20 @@ impl HangFs {
         let mirror = Mirror::new(backing, Arc::clone(&gate))
             .with_context(|| format!("failed to open {}", backing.display()))?;
         let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::FSName("hangfs".to_owned()),
-            MountOption::DefaultPermissions,
-        ];
         config.acl = SessionACL::All;
         config.n_threads = Some(THREADS);
-        let session = fuser::spawn_mount(mirror, &mountpoint, &config)
+        let device = connect(&mountpoint)
             .with_context(|| format!("failed to mount a FUSE file system at {}", mountpoint.display()))?;
+        let session = Session::from_fd(mirror, device, SessionACL::All, config)
+            .and_then(Session::spawn)
+            .with_context(|| format!("failed to serve {}", mountpoint.display()));
+        if session.is_err() {
+            let _ = unmount(&mountpoint, UnmountFlags::DETACH);
+        }
         Ok(Self {
             mountpoint,
             gate,
-            session: Some(session),
+            _session: session?,
         })
     }
 
@@ -91,8 +96,23 @@ impl Drop for HangFs {
             .set(State::Failing(rustix::io::Errno::IO.raw_os_error()));
         // Lazily: a file that is still open must not keep the mount. A failure means that it is gone already.
         let _ = unmount(&self.mountpoint, UnmountFlags::DETACH);
-        drop(self.session.take());
     }
+}
+
+/// Mounts a FUSE file system; what it is asked comes out of the descriptor. Fuser's own mount would, when it is
+/// dropped, unmount whatever lies below ours.
+fn connect(mountpoint: &Path) -> anyhow::Result<OwnedFd> {
+    let device = rustix::fs::openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("failed to open /dev/fuse")?;
+    let data = CString::new(format!(
+        "fd={},rootmode=40000,user_id={},group_id={},allow_other,default_permissions",
+        device.as_raw_fd(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    ))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("hangfs", mountpoint, "fuse", flags, data.as_c_str())?;
+    Ok(device)
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! The agent's parts against the real system: one binary, one module for each part.
+
+mod share;

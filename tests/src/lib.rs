@@ -1,5 +1,7 @@
-//! The test kit: stand-ins for what a forest meets, and helpers that the flows share.
+//! The test kit: agents with everything they need in a directory of their own, real nats-servers, a file system
+//! that hangs, and a stand-in for NimsForest. Whatever a test starts ends with the test.
 
+pub mod hangfs;
 pub mod nats;
 pub mod running;
 pub mod stand_in;

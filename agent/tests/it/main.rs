@@ -5,3 +5,5 @@
 mod child;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod share;

@@ -11,6 +11,7 @@
 //! update that returns `Ok` is durable and was in the document; one that fails may have had its effect, so the
 //! function must be one that can be applied again.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::clock::Clock;
@@ -119,35 +120,19 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     change: impl FnMut(&D) -> Result<Option<D>, E>,
 ) -> Result<Outcome, UpdateError<E>> {
     let deadline = clock.boottime() + limits.give_up;
-    let cx = Context {
-        door,
-        clock,
-        owner,
-        limits,
-        deadline,
-    };
-    let mut update = Update {
-        cx,
-        options,
-        change,
-        suspicion: None,
-        kind: std::marker::PhantomData,
-    };
+    let cx = Context { door, clock, owner, limits, deadline };
+    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
     let mut backoff = cx.backoff();
     loop {
+        let file = || options.files.file.clone();
         match update.attempt()? {
             Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Lost if cx.late() => return Err(UpdateError::Lost(options.files.file.clone())),
+            Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
             Attempt::Lost => backoff.wait(clock),
-            Attempt::Bad(source, _) if cx.late() => {
-                return Err(UpdateError::Corrupt {
-                    file: options.files.file.clone(),
-                    source,
-                });
-            }
+            Attempt::Bad(source, _) if update.cx.late() => return Err(UpdateError::Corrupt { file: file(), source }),
             Attempt::Bad(_, patience) => {
                 if let Some(suspicion) = &update.suspicion {
-                    suspicion.wait(&cx, &options.files, patience)?;
+                    suspicion.wait(&update.cx, &options.files, patience)?;
                 }
             }
         }
@@ -167,7 +152,7 @@ struct Update<'a, D, F> {
     options: &'a UpdateOptions,
     change: F,
     suspicion: Option<Suspicion>,
-    kind: std::marker::PhantomData<D>,
+    document: PhantomData<D>,
 }
 
 impl<D, E, F> Update<'_, D, F>
@@ -218,8 +203,12 @@ where
                 Err(UpdateError::Missing(files.file.clone()))
             };
         }
+        let Limits { stale, torn, give_up, .. } = *self.cx.limits;
+        if self.suspicion.is_none() {
+            // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
+            self.cx.deadline = self.cx.clock.boottime() + stale + give_up;
+        }
         let age = Suspicion::note(&mut self.suspicion, bytes.clone(), self.cx.clock.boottime());
-        let Limits { stale, torn, .. } = *self.cx.limits;
         match copy {
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),

@@ -55,7 +55,8 @@ fn text(object: Map<String, Value>) -> String {
     format!("{:#}\n", Value::Object(object))
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a JSON value is, in words for a person.
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

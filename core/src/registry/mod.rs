@@ -1,1 +1,39 @@
-//! r
+//! The registry: the one file in which the nodes of all forests find each other, and the one algorithm by
+//! which every program changes it.
+//!
+//! - [`model`] is the file's text as a value, [`change`] the pure changes to it, [`diff`] their picture.
+//! - [`door`] is the small trait over the directory the file lies in; [`fs`] is its file-system side.
+//! - [`update()`] changes a document under the lease, [`read()`] reads one without it.
+//! - [`clock`], [`owner`] and [`Limits`] are what the algorithm needs to know of time and of itself.
+//!
+//! Only `fs`, `flock`, `owner` and `clock` touch the system.
+
+pub mod change;
+pub mod clock;
+pub mod diff;
+pub mod document;
+pub mod door;
+pub mod flock;
+pub mod fs;
+mod lease;
+mod limits;
+pub mod model;
+pub mod owner;
+pub mod read;
+mod restore;
+mod sweep;
+pub mod update;
+
+pub use change::{Action, Change, Claim, ClaimError, Ports, Probes, bury, claim, remove_entry};
+pub use clock::{Clock, SystemClock, VirtualClock};
+pub use document::{Corrupt, Document, Files};
+pub use door::{Base, Door, DoorError, Kind, Op, Publish, Tag};
+pub use flock::{InstanceError, InstanceLock, Turn};
+pub use fs::FsDoor;
+pub use lease::Holder;
+pub use limits::Limits;
+pub use model::{Entry, Registry};
+pub use owner::Owner;
+pub use read::{ReadError, Snapshot, corrupt_copies, read};
+pub use restore::Restored;
+pub use update::{Outcome, UpdateError, UpdateOptions, update};

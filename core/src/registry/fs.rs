@@ -1,0 +1,326 @@
+//! The door of a file system: a plain directory, or a mounted share.
+//!
+//! Every call goes relative to one directory descriptor, which the caller has checked, and never by an absolute
+//! path: where the share is not mounted, its mountpoint is an ordinary directory that nobody must write into.
+//! New files are 0600; a file that is replaced keeps its mode.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::clock::Clock;
+use super::door::{Door, DoorError, Kind, Op, Publish, Tag};
+use super::flock::{Queue, Turn};
+use super::limits::Limits;
+
+/// The file on the share that updaters queue at. Never renamed, replaced or removed.
+pub(super) const FLOCK: &str = ".registry.flock";
+
+const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
+/// No registry is nearly as big: whatever is has to be something else.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// One directory of a file system.
+#[derive(Debug)]
+pub struct FsDoor {
+    dir: OwnedFd,
+    shown: PathBuf,
+    queue: Option<Queue>,
+}
+
+impl FsDoor {
+    /// The door of the directory `dir`, which messages call `shown`. `queue` is the path of a lock file on this
+    /// machine, one for each share; without it updaters meet at the lease only.
+    #[must_use]
+    pub fn new(dir: OwnedFd, shown: &Path, queue: Option<PathBuf>) -> Self {
+        Self {
+            dir,
+            shown: shown.to_owned(),
+            queue: queue.map(Queue::new),
+        }
+    }
+
+    /// Opens the directory at `path` as it stands now.
+    ///
+    /// # Errors
+    /// [`DoorError`] where it is no directory that can be opened.
+    pub fn open(path: &Path, queue: Option<PathBuf>) -> Result<Self, DoorError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| DoorError {
+            op: Op::Open,
+            path: path.display().to_string(),
+            kind: kind(errno),
+            source: Box::new(io::Error::from(errno)),
+        })?;
+        Ok(Self::new(dir, path, queue))
+    }
+
+    fn error(&self, op: Op, path: &str, err: io::Error) -> DoorError {
+        DoorError {
+            op,
+            path: self.shown.join(path).display().to_string(),
+            kind: Errno::from_io_error(&err).map_or(Kind::Other, kind),
+            source: err.into(),
+        }
+    }
+
+    fn file(&self, path: &str, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.dir, path, flags, FILE_MODE)?))
+    }
+
+    fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.dir, path, flags, Mode::empty())?)
+    }
+
+    /// Writes, and makes durable. An error that a close would tell has been told by the sync before it.
+    fn fill(&self, path: &str, flags: OFlags, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.file(path, OFlags::WRONLY | flags)?;
+        file.write_all(bytes)?;
+        // An empty file is a place kept for later and holds nothing to lose.
+        if bytes.is_empty() { Ok(()) } else { file.sync_all() }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
+        rustix::fs::renameat(&self.dir, from, &self.dir, to)
+    }
+
+    /// Gives the staged file the mode of the one it replaces. Servers that keep no modes are left alone.
+    fn keep_mode(&self, staged: &str, target: &str) -> Result<(), Errno> {
+        let mode = |path| {
+            rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)
+                .map(|stat| Mode::from(stat.st_mode))
+        };
+        let Ok(due) = mode(target) else {
+            return Ok(());
+        };
+        if mode(staged)? != due
+            && let Err(err) = rustix::fs::chmodat(&self.dir, staged, due, AtFlags::empty())
+        {
+            tracing::debug!(%err, target, "cannot keep the file's mode");
+        }
+        Ok(())
+    }
+}
+
+impl Door for FsDoor {
+    fn queue(&self, clock: &dyn Clock, limits: &Limits, label: &str) -> Option<Turn> {
+        let open = || self.file(FLOCK, OFlags::RDWR | OFlags::CREATE);
+        self.queue.as_ref()?.stand(open, clock, limits, label)
+    }
+
+    fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
+        let read = || {
+            let mut bytes = Vec::new();
+            self.file(path, OFlags::RDONLY)?
+                .take(MAX_BYTES + 1)
+                .read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_BYTES {
+                Err(Errno::FBIG.into())
+            } else {
+                Ok(bytes)
+            }
+        };
+        Ok((
+            read().map_err(|err| self.error(Op::Read, path, err))?,
+            Tag::default(),
+        ))
+    }
+
+    fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
+        self.fill(path, OFlags::CREATE | OFlags::EXCL, bytes)
+            .map_err(|err| self.error(Op::WriteNew, path, err))
+    }
+
+    fn mkdir(&self, path: &str) -> Result<(), DoorError> {
+        rustix::fs::mkdirat(&self.dir, path, DIR_MODE)
+            .map_err(|errno| self.error(Op::Mkdir, path, errno.into()))
+    }
+
+    fn move_new(&self, from: &str, to: &str) -> Result<(), DoorError> {
+        let moved = match rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag. Directories need none, and files go to unique names.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
+            moved => moved,
+        };
+        moved.map_err(|errno| self.error(Op::MoveNew, &format!("{from} to {to}"), errno.into()))
+    }
+
+    fn rmdir(&self, path: &str) -> Result<(), DoorError> {
+        rustix::fs::unlinkat(&self.dir, path, AtFlags::REMOVEDIR)
+            .map_err(|errno| self.error(Op::Rmdir, path, errno.into()))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), DoorError> {
+        rustix::fs::unlinkat(&self.dir, path, AtFlags::empty())
+            .map_err(|errno| self.error(Op::Remove, path, errno.into()))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, DoorError> {
+        let names = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in Dir::read_from(self.directory(path)?)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+            }
+            Ok(names)
+        };
+        names().map_err(|err| self.error(Op::List, path, err))
+    }
+
+    fn modified(&self, path: &str) -> Result<Timestamp, DoorError> {
+        let stat = rustix::fs::statat(self.dir.as_fd(), path, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.error(Op::Modified, path, errno.into()))?;
+        Timestamp::from_second(stat.st_mtime)
+            .map_err(|err| self.error(Op::Modified, path, io::Error::other(err)))
+    }
+
+    fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
+        self.fill(path, OFlags::TRUNC, bytes)
+            .map_err(|err| self.error(Op::Stage, path, err))
+    }
+
+    fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
+        let Publish { staged, target, .. } = *publish;
+        self.keep_mode(staged, target)
+            .and_then(|()| self.rename(staged, target))
+            .map_err(|errno| self.error(Op::Publish, target, errno.into()))
+    }
+
+    /// Not every file system can sync a directory; those that cannot do without.
+    fn sync(&self, path: &str) -> Result<(), DoorError> {
+        let parent = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let synced = self.directory(parent).and_then(|dir| Ok(rustix::fs::fsync(dir)?));
+        match synced {
+            Err(err) if !unsupported(&err) => Err(self.error(Op::Sync, parent, err)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unsupported(err: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(err),
+        Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::BADF)
+    )
+}
+
+fn kind(errno: Errno) -> Kind {
+    match errno {
+        Errno::NOENT => Kind::NotFound,
+        Errno::EXIST => Kind::Exists,
+        Errno::NOTEMPTY => Kind::NotEmpty,
+        Errno::NOSPC | Errno::DQUOT => Kind::Full,
+        Errno::ROFS => Kind::ReadOnly,
+        Errno::ACCESS | Errno::PERM => Kind::Denied,
+        // A network file system that lost its server, or an answer of it.
+        Errno::IO
+        | Errno::INTR
+        | Errno::AGAIN
+        | Errno::TIMEDOUT
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::CONNRESET
+        | Errno::CONNABORTED
+        | Errno::NOTCONN
+        | Errno::PIPE
+        | Errno::STALE => Kind::Ambiguous,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::registry::door::Base;
+
+    fn door() -> (tempfile::TempDir, FsDoor) {
+        let dir = tempfile::tempdir().unwrap();
+        let door = FsDoor::open(dir.path(), None).unwrap();
+        (dir, door)
+    }
+
+    fn publish(door: &FsDoor, staged: &str, target: &str) -> Result<(), DoorError> {
+        door.publish(&Publish {
+            staged,
+            target,
+            bytes: b"",
+            base: &Base::Any,
+            held: std::time::Duration::ZERO,
+        })
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_no_full_directory_removed() {
+        let (_dir, door) = door();
+        door.mkdir("a").unwrap();
+        door.mkdir("b").unwrap();
+        door.write_new("a/x", b"1").unwrap();
+        door.write_new("b/x", b"2").unwrap();
+        assert_eq!(door.write_new("a/x", b"3").unwrap_err().kind, Kind::Exists);
+        assert!(matches!(
+            door.move_new("a", "b").unwrap_err().kind,
+            Kind::Exists | Kind::NotEmpty
+        ));
+        assert_eq!(door.move_new("a/x", "b/x").unwrap_err().kind, Kind::Exists);
+        assert_eq!(door.rmdir("a").unwrap_err().kind, Kind::NotEmpty);
+        assert_eq!(door.read("b/x").unwrap().0, b"2");
+        assert_eq!(door.list("a").unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn staging_creates_nothing() {
+        let (_dir, door) = door();
+        assert_eq!(door.stage("x", b"1").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(publish(&door, "x", "y").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(door.list("").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_a_new_one_is_private() {
+        let (dir, door) = door();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        for due in [0o600, 0o644] {
+            door.write_new("staged", b"1").unwrap();
+            publish(&door, "staged", "file").unwrap();
+            assert_eq!(mode("file"), due);
+            fs::set_permissions(dir.path().join("file"), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_directory_is_the_one_that_was_opened() {
+        let (dir, door) = door();
+        let (here, moved) = (dir.path().join("here"), dir.path().join("moved"));
+        door.mkdir("here").unwrap();
+        let inner = FsDoor::open(&here, None).unwrap();
+        fs::rename(&here, &moved).unwrap();
+        fs::create_dir(&here).unwrap();
+        inner.write_new("x", b"1").unwrap();
+        assert!(moved.join("x").exists() && !here.join("x").exists());
+    }
+
+    #[test]
+    fn errors_name_call_and_path() {
+        let (dir, door) = door();
+        let err = door.read("x").unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            format!("cannot read {}", dir.path().join("x").display())
+        );
+        assert_eq!(err.reason().code(), "registry_unreadable");
+    }
+}

@@ -1,0 +1,319 @@
+//! The one algorithm by which every program changes a shared document, through whichever door:
+//!
+//! 1. stand in the queue, where the door has one, for a bounded time;
+//! 2. take the lease;
+//! 3. read and parse, apply a pure function; where that changes nothing: done;
+//! 4. still the holder? Then stage the new text inside the lease, put it in place of the last good copy, then of
+//!    the document;
+//! 5. read back and compare; 6. release.
+//!
+//! Whoever finds that the lease was lost, or that another's text stands where its own should, starts over. An
+//! update that returns `Ok` is durable and was in the document; one that fails may have had its effect, so the
+//! function must be one that can be applied again.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::document::{Corrupt, Document, Files};
+use super::door::{Base, Door, DoorError, Kind, Publish, optional};
+use super::lease::{self, Context, Holder, Lease, TakeError};
+use super::limits::Limits;
+use super::owner::Owner;
+use super::read::{Found, LastGood, Snapshot, last_good, look};
+use super::restore::{Restored, Suspicion, quarantine};
+use super::sweep::sweep;
+use crate::reason::Reason;
+
+/// Which document, and what may be made of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// The document's files.
+    pub files: Files,
+    /// Is a missing document made? Only where the directory is certainly the right one.
+    pub create_missing: bool,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The document was as it should be; nothing was written.
+    Unchanged,
+    /// The document was written.
+    Committed {
+        /// Told where the last good copy had to be put back first.
+        restored: Option<Restored>,
+    },
+}
+
+/// Why an update failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError<E: std::error::Error + 'static> {
+    /// The change itself refused.
+    #[error(transparent)]
+    Change(E),
+    /// Another process kept the lease for longer than this one waits.
+    #[error("the registry's lease was not had in {} s; {}", .waited.as_secs(), match .holder {
+        Some(holder) => format!("it is held by {holder}"),
+        None => "others took it again and again".to_owned(),
+    })]
+    LeaseHeld {
+        /// Who, as far as it is known.
+        holder: Option<Holder>,
+        /// How long this update waits in all.
+        waited: Duration,
+    },
+    /// The lease was lost, or another's text found in place of this one's, again and again.
+    #[error("{0} could not be written: the lease was lost each time before the commit was done")]
+    Lost(String),
+    /// There is no document, and none may be made.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// The document is bad, and has not been so for long enough to put the last good copy back.
+    #[error("{file} is corrupt")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where and how.
+        source: Corrupt,
+    },
+    /// The document is bad and there is no good copy of it.
+    #[error("{file} is corrupt and no good copy of it exists")]
+    NoCopy {
+        /// The file.
+        file: String,
+        /// Where and how.
+        source: Corrupt,
+    },
+    /// A call failed.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+}
+
+impl<E: std::error::Error + 'static> UpdateError<E> {
+    /// The stable code; `None` for the change's own error, which has its own.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Change(_) => return None,
+            Self::LeaseHeld { .. } => Reason::RegistryLeaseHeld,
+            Self::Lost(_) => Reason::RegistryWrite,
+            Self::Missing(_) => Reason::RegistryMissing,
+            Self::Corrupt { .. } => Reason::RegistryCorrupt,
+            Self::NoCopy { .. } => Reason::RegistryNoCopy,
+            Self::Door(err) => err.reason(),
+        })
+    }
+}
+
+/// Applies `change` to the document, which returns `None` where nothing is to be done. Blocks for at most about
+/// `limits.give_up` plus the time of the calls themselves; `change` may be called more than once.
+///
+/// # Errors
+/// [`UpdateError`]; the change may or may not have been written then.
+pub fn update<D: Document, E: std::error::Error + 'static>(
+    door: &dyn Door,
+    clock: &dyn Clock,
+    owner: &Owner,
+    limits: &Limits,
+    options: &UpdateOptions,
+    change: impl FnMut(&D) -> Result<Option<D>, E>,
+) -> Result<Outcome, UpdateError<E>> {
+    let deadline = clock.boottime() + limits.give_up;
+    let cx = Context { door, clock, owner, limits, deadline };
+    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
+    let mut backoff = cx.backoff();
+    loop {
+        let file = || options.files.file.clone();
+        match update.attempt()? {
+            Attempt::Done(outcome) => return Ok(outcome),
+            Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
+            Attempt::Lost => backoff.wait(clock),
+            Attempt::Bad(source, _) if update.cx.late() => return Err(UpdateError::Corrupt { file: file(), source }),
+            Attempt::Bad(_, patience) => {
+                if let Some(suspicion) = &update.suspicion {
+                    suspicion.wait(&update.cx, &options.files, patience)?;
+                }
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Outcome),
+    /// Start over.
+    Lost,
+    /// Look again, until the document has been the same bad one for this long.
+    Bad(Corrupt, Duration),
+}
+
+struct Update<'a, D, F> {
+    cx: Context<'a>,
+    options: &'a UpdateOptions,
+    change: F,
+    suspicion: Option<Suspicion>,
+    document: PhantomData<D>,
+}
+
+impl<D, E, F> Update<'_, D, F>
+where
+    D: Document,
+    E: std::error::Error + 'static,
+    F: FnMut(&D) -> Result<Option<D>, E>,
+{
+    fn attempt(&mut self) -> Result<Attempt, UpdateError<E>> {
+        let Context {
+            door,
+            clock,
+            owner,
+            limits,
+            ..
+        } = self.cx;
+        let _turn = door.queue(clock, limits, &owner.label);
+        let lease = lease::take(self.cx).map_err(|err| match err {
+            TakeError::Held(holder) => UpdateError::LeaseHeld {
+                holder,
+                waited: limits.give_up,
+            },
+            TakeError::Door(err) => err.into(),
+        })?;
+        let attempt = self.under(&lease);
+        if let Ok(Attempt::Done(Outcome::Committed { .. })) = attempt {
+            sweep(&self.cx);
+        }
+        lease.release();
+        attempt
+    }
+
+    /// Steps 3 to 5, under the lease.
+    fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
+        let files = &self.options.files;
+        let (bytes, base, what) = match look::<D>(self.cx.door, files)? {
+            Found::Good(Snapshot { doc, tag, .. }) => return self.apply(lease, &doc, &Base::Tag(tag)),
+            Found::Nothing(None) => (None, Base::Absent, Corrupt("missing".to_owned())),
+            Found::Nothing(Some((bytes, tag))) => (Some(bytes), Base::Tag(tag), Corrupt::empty()),
+            Found::Bad { bytes, tag, what } => (Some(bytes), Base::Tag(tag), what),
+        };
+        let blank = bytes.as_ref().is_none_or(|bytes| bytes.trim_ascii().is_empty());
+        let copy = last_good::<D>(self.cx.door, files)?;
+        if blank && matches!(copy, LastGood::None) {
+            return if self.options.create_missing {
+                self.apply(lease, &D::empty(), &base)
+            } else {
+                Err(UpdateError::Missing(files.file.clone()))
+            };
+        }
+        let Limits { stale, torn, give_up, .. } = *self.cx.limits;
+        if self.suspicion.is_none() {
+            // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
+            self.cx.deadline = self.cx.clock.boottime() + stale + give_up;
+        }
+        let age = Suspicion::note(&mut self.suspicion, bytes.clone(), self.cx.clock.boottime());
+        match copy {
+            LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
+            LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
+            _ if age >= torn => Err(UpdateError::NoCopy {
+                file: files.file.clone(),
+                source: what,
+            }),
+            _ => Ok(Attempt::Bad(what, torn)),
+        }
+    }
+
+    fn apply(&mut self, lease: &Lease<'_>, doc: &D, base: &Base) -> Result<Attempt, UpdateError<E>> {
+        match (self.change)(doc).map_err(UpdateError::Change)? {
+            None => Ok(Attempt::Done(Outcome::Unchanged)),
+            Some(next) => Ok(self.commit(lease, &next, base, None)?),
+        }
+    }
+
+    /// Sets the bad bytes aside and commits the last good copy, with the change if that does not refuse.
+    fn restore(
+        &mut self,
+        lease: &Lease<'_>,
+        good: &D,
+        bad: Option<&[u8]>,
+        base: &Base,
+    ) -> Result<Attempt, UpdateError<E>> {
+        let files = &self.options.files;
+        let quarantined = bad.map(|bytes| quarantine(&self.cx, files, bytes)).transpose()?;
+        tracing::warn!(file = files.file, ?quarantined, "putting the last good copy back");
+        let restored = Some(Restored { quarantined });
+        match (self.change)(good) {
+            Ok(next) => Ok(self.commit(lease, next.as_ref().unwrap_or(good), base, restored)?),
+            Err(err) => {
+                self.commit(lease, good, base, restored)?;
+                Err(UpdateError::Change(err))
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        lease: &Lease<'_>,
+        doc: &D,
+        base: &Base,
+        restored: Option<Restored>,
+    ) -> Result<Attempt, DoorError> {
+        let committed = put(
+            self.cx.door,
+            lease,
+            &self.options.files,
+            doc.render().as_bytes(),
+            base,
+        )?;
+        Ok(if committed {
+            Attempt::Done(Outcome::Committed { restored })
+        } else {
+            Attempt::Lost
+        })
+    }
+}
+
+/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
+fn put(
+    door: &dyn Door,
+    lease: &Lease<'_>,
+    files: &Files,
+    bytes: &[u8],
+    base: &Base,
+) -> Result<bool, DoorError> {
+    if !lease.stands()? {
+        return Ok(false);
+    }
+    let (good, json) = (lease.good(), lease.json());
+    // Both are staged before either is published: a full disk is met before anything is replaced.
+    for staged in [&good, &json] {
+        if optional(door.stage(staged, bytes))?.is_none() {
+            return Ok(false);
+        }
+    }
+    for (staged, target, base) in [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)] {
+        if !lease.in_time() {
+            return Ok(false);
+        }
+        let publish = Publish {
+            staged,
+            target,
+            bytes,
+            base,
+            held: lease.held(),
+        };
+        match door.publish(&publish) {
+            Ok(()) => {}
+            Err(err) if err.kind == Kind::Changed => return Ok(false),
+            Err(err) if err.kind == Kind::NotFound => {
+                let lost = optional(door.read(staged))?.is_none();
+                return if lost { Ok(false) } else { Err(err) };
+            }
+            Err(err) if err.kind == Kind::Ambiguous && holds(door, target, bytes)? => {}
+            Err(err) => return Err(err),
+        }
+    }
+    door.sync(&files.file)?;
+    holds(door, &files.file, bytes)
+}
+
+fn holds(door: &dyn Door, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
+    Ok(optional(door.read(path))?.is_some_and(|(found, _)| found == bytes))
+}

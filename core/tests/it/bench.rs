@@ -1,0 +1,105 @@
+//! What the suites need of a door: a fresh directory, and a way to look into it from the side.
+
+use std::convert::Infallible;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forest_core::id::ForestId;
+use forest_core::registry::{
+    Clock, Document, Door, FsDoor, Limits, Outcome, Owner, Registry, UpdateError, UpdateOptions, bury, update,
+};
+
+/// A directory behind a door.
+pub trait Bench: Sync {
+    /// A new, empty directory.
+    fn new() -> Self;
+    /// Another client of it.
+    fn door(&self) -> Box<dyn Door>;
+    /// The directory as the server has it.
+    fn dir(&self) -> PathBuf;
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.dir().join(name), bytes).unwrap();
+    }
+
+    fn get(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.dir().join(name)).ok()
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::parse(&self.get("registry.json").expect("a registry")).expect("that parses")
+    }
+
+    /// The names in the directory, sorted, but for those of the finished registry and the queue.
+    fn leftovers(&self) -> Vec<String> {
+        let known = ["registry.json", ".registry.last-good.json", ".registry.flock", "queue.lock"];
+        let entries = fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.filter(|name| !known.contains(&name.as_str())).collect();
+        names.sort();
+        names
+    }
+
+    fn corrupt_copies(&self) -> Vec<String> {
+        self.leftovers().into_iter().filter(|name| name.starts_with("registry.json.corrupt-")).collect()
+    }
+}
+
+/// A plain directory.
+pub struct Plain(tempfile::TempDir);
+
+impl Bench for Plain {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn door(&self) -> Box<dyn Door> {
+        Box::new(FsDoor::open(self.0.path(), None).unwrap())
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+}
+
+pub fn grove() -> ForestId {
+    "grove".parse().unwrap()
+}
+
+/// An owner on a machine of its own, so that nobody can know whether it still runs.
+pub fn elsewhere(label: &str) -> Owner {
+    Owner { boot_id: label.to_owned(), ..Owner::current(label) }
+}
+
+/// An owner on this machine whose process is gone.
+pub fn gone(label: &str) -> Owner {
+    let me = Owner::current(label);
+    Owner { pid_start: me.pid_start + 1, ..me }
+}
+
+pub fn creating() -> UpdateOptions {
+    UpdateOptions { create_missing: true, ..UpdateOptions::default() }
+}
+
+/// The plainest change that can be told apart from every other: a tombstone of that name.
+pub fn mark(
+    door: &dyn Door,
+    clock: &dyn Clock,
+    owner: &Owner,
+    limits: &Limits,
+    name: &str,
+) -> Result<Outcome, UpdateError<Infallible>> {
+    let node = name.parse().unwrap();
+    update(door, clock, owner, limits, &creating(), |registry: &Registry| {
+        Ok(bury(registry, &grove(), &node, clock.now()))
+    })
+}
+
+/// Is the change of [`mark`] there?
+pub fn marked(registry: &Registry, name: &str) -> bool {
+    registry.tombstone(&grove(), &name.parse().unwrap()).is_some()
+}
+
+pub fn later(limits: &Limits) -> Duration {
+    limits.stranded + Duration::from_secs(1)
+}

@@ -1,0 +1,123 @@
+//! Every call of an update fails once in every way, from several starting points. Whatever comes of it, the
+//! registry parses at every moment, an update that returned `Ok` is there, and the next updater succeeds and
+//! leaves nothing lying about.
+
+use forest_core::registry::{Clock, Document, Door, Limits, Owner, Registry, VirtualClock};
+use jiff::Timestamp;
+
+use crate::bench::{Bench, Plain, elsewhere, gone, later, mark, marked};
+use crate::faulty::{Fault, FaultyDoor};
+
+/// What the directory holds before the update that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Nothing,
+    Registry,
+    /// The update finds what it wants.
+    Unchanged,
+    /// A lease was left by a process that is gone.
+    DeadLease,
+    /// A corrupt registry with a good copy.
+    Corrupt,
+}
+
+const STARTS: [Start; 5] = [Start::Nothing, Start::Registry, Start::Unchanged, Start::DeadLease, Start::Corrupt];
+
+fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start) {
+    let door = bench.door();
+    if start != Start::Nothing {
+        mark(&*door, clock, &Owner::current("first"), limits, "first").unwrap();
+    }
+    match start {
+        Start::Nothing | Start::Registry => {}
+        Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
+        Start::DeadLease => {
+            // Dies where it has staged its text and published the copy, but not the registry.
+            let quiet = || {};
+            let lists_and_reads = (0..).find(|at| {
+                let faulty = FaultyDoor::new(&*door, *at, Fault::DeadBefore, &quiet);
+                mark(&faulty, clock, &gone("dead"), limits, "dead").unwrap_err();
+                bench.dir().join(".registry.lease").exists()
+            });
+            assert!(lists_and_reads.is_some());
+        }
+        Start::Corrupt => bench.put("registry.json", b"{\"forests\": {\"gro"),
+    }
+}
+
+/// One run: an update with one fault at call `at`, then one without. `false`: the update has fewer calls.
+fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
+    let bench = B::new();
+    let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
+    prepare(&bench, &clock, &limits, start);
+    let what = format!("{start:?}, {fault:?} at call {at}");
+
+    let parses = || {
+        if let Some(bytes) = bench.get("registry.json")
+            && start != Start::Corrupt
+        {
+            Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
+        }
+    };
+    let door = bench.door();
+    let faulty = FaultyDoor::new(&*door, at, fault, &parses);
+    let owner = if at % 2 == 0 { gone("faulty") } else { elsewhere("faulty") };
+    let result = mark(&faulty, &clock, &owner, &limits, "second");
+    if !faulty.struck() {
+        result.unwrap_or_else(|err| panic!("{what}: {err}"));
+        return false;
+    }
+    let acknowledged = result.is_ok();
+    if acknowledged {
+        assert!(marked(&bench.registry(), "second"), "{what}: acknowledged and not there");
+    }
+
+    mark(&*door, &clock, &elsewhere("next"), &limits, "third").unwrap_or_else(|err| panic!("{what}: next: {err}"));
+    let registry = bench.registry();
+    assert!(marked(&registry, "third"), "{what}");
+    assert!(!acknowledged || marked(&registry, "second"), "{what}: lost");
+    assert!(start == Start::Nothing || marked(&registry, "first"), "{what}: lost");
+    let documented = [".registry.lease.", ".registry.gone.", ".registry.new.", "registry.json.corrupt-"];
+    for name in bench.leftovers() {
+        assert!(documented.iter().any(|prefix| name.starts_with(prefix)), "{what}: {name} was left");
+    }
+
+    clock.advance(later(&limits));
+    mark(&*door, &clock, &elsewhere("sweeper"), &limits, "fourth").unwrap_or_else(|err| panic!("{what}: {err}"));
+    assert_eq!(bench.leftovers(), bench.corrupt_copies(), "{what}: not swept");
+    assert_eq!(bench.corrupt_copies().len(), usize::from(start == Start::Corrupt), "{what}");
+    true
+}
+
+/// Every fault at every call.
+fn every_call<B: Bench>(start: Start) {
+    for fault in Fault::ALL {
+        let calls = (0..).take_while(|at| run::<B>(start, fault, *at)).count();
+        assert!((10..200).contains(&calls), "{start:?}, {fault:?}: {calls} calls");
+    }
+}
+
+#[test]
+fn one_fault_at_every_call_of_an_update() {
+    std::thread::scope(|scope| {
+        for start in STARTS {
+            scope.spawn(move || every_call::<Plain>(start));
+        }
+    });
+}
+
+/// The answer to a commit is lost, and it has had its effect: that is a success.
+#[test]
+fn a_lost_answer_to_what_was_done_is_a_success() {
+    let outcomes = (0..).map_while(|at| {
+        let bench = Plain::new();
+        let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
+        let (door, quiet) = (bench.door(), || {});
+        let faulty = FaultyDoor::new(&*door, at, Fault::LostAfter, &quiet);
+        let result = mark(&faulty as &dyn Door, &clock, &Owner::current("me"), &limits, "a");
+        faulty.struck().then_some(result.is_ok())
+    });
+    let succeeded = outcomes.filter(|ok| *ok).count();
+    // The move of the lease, both publications, and all of release and sweep.
+    assert!(succeeded >= 7, "{succeeded}");
+}

@@ -1,0 +1,121 @@
+//! A door that fails, once, at a chosen call, in a chosen way.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
+use jiff::Timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// An error, without effect.
+    Refused,
+    /// An answer that is lost before the effect.
+    LostBefore,
+    /// An answer that is lost after the effect.
+    LostAfter,
+    /// The process dies before the effect: this call and all after it fail.
+    DeadBefore,
+    /// The process dies after the effect.
+    DeadAfter,
+    /// A read returns half of what is there; other calls are left alone.
+    Torn,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 6] =
+        [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::DeadBefore, Fault::DeadAfter, Fault::Torn];
+}
+
+pub struct FaultyDoor<'a> {
+    inner: &'a dyn Door,
+    at: usize,
+    fault: Fault,
+    calls: AtomicUsize,
+    dead: AtomicBool,
+    /// Called after each call, whatever came of it.
+    watch: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> FaultyDoor<'a> {
+    pub fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
+        Self { inner, at, fault, calls: AtomicUsize::new(0), dead: AtomicBool::new(false), watch }
+    }
+
+    /// Was the chosen call made?
+    pub fn struck(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.at
+    }
+
+    fn call<T>(&self, op: Op, path: &str, run: impl FnOnce() -> Result<T, DoorError>) -> Result<T, DoorError> {
+        let err = |kind| {
+            let source = io::Error::other("injected").into();
+            Err(DoorError { op, path: path.to_owned(), kind, source })
+        };
+        if self.dead.load(Ordering::SeqCst) {
+            return err(Kind::Other);
+        }
+        let strikes = self.calls.fetch_add(1, Ordering::SeqCst) == self.at;
+        self.dead.store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
+        let result = match self.fault {
+            Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
+            Fault::LostBefore if strikes => err(Kind::Ambiguous),
+            Fault::LostAfter if strikes => run().and_then(|_| err(Kind::Ambiguous)),
+            Fault::DeadAfter if strikes => run().and_then(|_| err(Kind::Other)),
+            _ => run(),
+        };
+        (self.watch)();
+        result
+    }
+}
+
+impl Door for FaultyDoor<'_> {
+    fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
+        let torn = self.fault == Fault::Torn && self.calls.load(Ordering::SeqCst) == self.at;
+        let (mut bytes, tag) = self.call(Op::Read, path, || self.inner.read(path))?;
+        if torn {
+            bytes.truncate(bytes.len() / 2);
+        }
+        Ok((bytes, tag))
+    }
+
+    fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
+        self.call(Op::WriteNew, path, || self.inner.write_new(path, bytes))
+    }
+
+    fn mkdir(&self, path: &str) -> Result<(), DoorError> {
+        self.call(Op::Mkdir, path, || self.inner.mkdir(path))
+    }
+
+    fn move_new(&self, from: &str, to: &str) -> Result<(), DoorError> {
+        self.call(Op::MoveNew, from, || self.inner.move_new(from, to))
+    }
+
+    fn rmdir(&self, path: &str) -> Result<(), DoorError> {
+        self.call(Op::Rmdir, path, || self.inner.rmdir(path))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), DoorError> {
+        self.call(Op::Remove, path, || self.inner.remove(path))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, DoorError> {
+        self.call(Op::List, path, || self.inner.list(path))
+    }
+
+    fn modified(&self, path: &str) -> Result<Timestamp, DoorError> {
+        self.call(Op::Modified, path, || self.inner.modified(path))
+    }
+
+    fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
+        self.call(Op::Stage, path, || self.inner.stage(path, bytes))
+    }
+
+    fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
+        self.call(Op::Publish, publish.target, || self.inner.publish(publish))
+    }
+
+    fn sync(&self, path: &str) -> Result<(), DoorError> {
+        self.call(Op::Sync, path, || self.inner.sync(path))
+    }
+}

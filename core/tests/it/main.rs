@@ -1,0 +1,13 @@
+//! The registry as its users see it: its text, its changes, and the update algorithm under faults, crashes,
+//! interleavings and contention.
+//!
+//! What runs over a [`bench::Bench`] runs over any door.
+
+mod bench;
+mod claims;
+mod contention;
+mod corruption;
+mod faults;
+mod faulty;
+mod interleaving;
+mod text;

@@ -1,8 +1,16 @@
 //! forest-agent: turns a bare machine into a healthy node of a NATS cluster, and keeps it one.
 
 pub mod child;
-pub mod durable;
+pub mod cli;
+pub mod commands;
+pub mod driver;
 pub mod engine;
 pub mod fault;
+pub mod files;
+pub mod health;
+pub mod logging;
+pub mod probe;
 pub mod settings;
 pub mod share;
+pub mod steps;
+pub mod systemd;

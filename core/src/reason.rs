@@ -4,11 +4,11 @@
 use std::fmt;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $remedy:literal;)*) => {
+    ($($(#[doc = $meaning:literal])+ $variant:ident = $code:literal, $remedy:literal;)*) => {
         /// Why a check, a step or a command is not well.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $meaning])+ $variant,)*
         }
 
         impl Reason {
@@ -19,6 +19,12 @@ macro_rules! reasons {
             #[must_use]
             pub fn code(self) -> &'static str {
                 match self { $(Reason::$variant => $code,)* }
+            }
+
+            /// What it means, a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Reason::$variant => concat!($($meaning),+),)* }
             }
 
             /// What a person can do about it, a sentence without its full stop.
@@ -43,8 +49,6 @@ reasons! {
 
     /// No interface has an address that `auto` takes.
     AddressNone = "address_none", "set `address` in agent.yaml";
-    /// The configured address stands on no interface of this machine.
-    AddressNotHere = "address_not_here", "set `address` to one of this machine's addresses, or to auto";
 
     /// The kernel has no cifs file system.
     ShareNoCifs = "share_no_cifs", "install the kernel's cifs module (Ubuntu: linux-modules-extra), then wait";
@@ -133,6 +137,8 @@ reasons! {
     EngineConfigRefused = "engine_config_refused", "look at the message of `nats-server -t`";
     /// The engine did not end when asked to, and is being killed.
     EngineIgnoresTerm = "engine_ignores_term", "wait: it is killed after the grace";
+    /// The engine writes more into its log than anybody can read.
+    EngineLogFlood = "engine_log_flood", "look at the engine's last lines for what it repeats";
     /// The engine is stopped on purpose.
     EngineStopped = "engine_stopped", "the step says why";
     /// The store was written by a standalone server and a cluster would delete its streams.

@@ -2,6 +2,10 @@
 //! that hangs, and a stand-in for NimsForest. Whatever a test starts ends with the test.
 
 pub mod hangfs;
+pub mod http;
 pub mod nats;
+pub mod node;
+pub mod process;
 pub mod running;
 pub mod stand_in;
+pub mod wait;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use forest_agent::engine::spec::Command;
+use forest_agent::child::Command;
 use forest_core::health::LastExit;
 use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep};

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{self, ReplaceError};
+use crate::files::{self, FileError};
 
 /// One child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +89,13 @@ impl Records {
         }
     }
 
-    fn write(&self, children: &BTreeMap<String, Record>) -> Result<(), ReplaceError> {
+    fn write(&self, children: &BTreeMap<String, Record>) -> Result<(), FileError> {
         let text = Text {
             version: 1,
             children: children.clone(),
         };
         let text = serde_json::to_vec_pretty(&text).unwrap_or_default();
-        durable::replace(&self.path, &text)
+        files::put(&self.path, &text, 0o600)
     }
 }
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use forest_core::reason::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::file;
 use crate::fault::{Fault, chain};
+use crate::files;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -50,7 +50,7 @@ impl Limits {
         }
         let limits = Self::derive(memory(), free_space(data_dir)?);
         let text = serde_json::to_string(&limits).map_err(|err| state_dir_fault(chain(&err)))?;
-        file::put(&path, text.as_bytes(), 0o600).map_err(|err| state_dir_fault(chain(&err)))?;
+        files::put(&path, text.as_bytes(), 0o600).map_err(|err| state_dir_fault(chain(&err)))?;
         Ok(limits)
     }
 }

@@ -10,12 +10,13 @@ use forest_core::reason::Reason;
 use tokio::process::Command as Process;
 use tokio::time::timeout;
 
-use crate::engine::file;
+use crate::child::Command;
 use crate::engine::nats_config::NatsConfig;
-use crate::engine::spec::Command;
 use crate::fault::{Fault, chain};
+use crate::files;
 
-const FILE_NAME: &str = "nats-server.conf";
+/// Name of the configuration, in runtime_dir.
+pub const FILE_NAME: &str = "nats-server.conf";
 
 /// How long `nats-server -t` may take; it answers within milliseconds unless the machine is in trouble.
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ pub fn write_config(dir: &Path, config: &NatsConfig<'_>) -> Result<PathBuf, Faul
     if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(path);
     }
-    file::put(&path, text.as_bytes(), 0o600).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
+    files::put(&path, text.as_bytes(), 0o600).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
     Ok(path)
 }
 

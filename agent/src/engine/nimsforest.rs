@@ -12,11 +12,12 @@ use forest_core::id::{ForestId, NodeId};
 use forest_core::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::engine::file;
-use crate::engine::spec::Command;
+use crate::child::Command;
 use crate::fault::{Fault, chain};
+use crate::files;
 
-const FILE_NAME: &str = "registry.json";
+/// Name of the view, in runtime_dir.
+pub const FILE_NAME: &str = "registry.json";
 
 /// The files and directories that NimsForest is told of.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +74,14 @@ pub struct View {
     pub content: Value,
     /// Ids of entries left out because their ip is no address: NimsForest would exit at once, or after 10 s.
     pub left_out: Vec<String>,
+}
+
+impl View {
+    /// The file's whole text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{:#}\n", self.content)
+    }
 }
 
 /// The view of `entries` for `node`. `own` is its address in the registry, `first` the one NimsForest takes as its
@@ -140,8 +149,8 @@ pub fn own_ipv6() -> Result<Ipv6Addr, Fault> {
 /// [`Reason::StateDir`] where it cannot be written.
 pub fn write_view(dir: &Path, view: &View) -> Result<PathBuf, Fault> {
     let path = dir.join(FILE_NAME);
-    let text = format!("{:#}\n", view.content);
-    file::put(&path, text.as_bytes(), 0o600).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
+    files::put(&path, view.text().as_bytes(), 0o600)
+        .map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
     Ok(path)
 }
 

@@ -21,4 +21,5 @@ pub mod password;
 pub mod resolve;
 mod step;
 
+pub use dir::ShareDir;
 pub use step::{Limits, Look, ShareStep};

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
@@ -31,18 +32,18 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct FsDoor {
     dir: OwnedFd,
     shown: PathBuf,
-    queue: Option<Queue>,
+    queue: Option<Arc<Queue>>,
 }
 
 impl FsDoor {
-    /// The door of the directory `dir`, which messages call `shown`. `queue` is the path of a lock file on this
-    /// machine, one for each share; without it updaters meet at the lease only.
+    /// The door of the directory `dir`, which messages call `shown`. `queue` is this
+    /// machine's, one for each share, kept by the caller; without it updaters meet at the lease only.
     #[must_use]
-    pub fn new(dir: OwnedFd, shown: &Path, queue: Option<PathBuf>) -> Self {
+    pub fn new(dir: OwnedFd, shown: &Path, queue: Option<Arc<Queue>>) -> Self {
         Self {
             dir,
             shown: shown.to_owned(),
-            queue: queue.map(Queue::new),
+            queue,
         }
     }
 
@@ -50,7 +51,7 @@ impl FsDoor {
     ///
     /// # Errors
     /// [`DoorError`] where it is no directory that can be opened.
-    pub fn open(path: &Path, queue: Option<PathBuf>) -> Result<Self, DoorError> {
+    pub fn open(path: &Path, queue: Option<Arc<Queue>>) -> Result<Self, DoorError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| DoorError {
             op: Op::Open,

@@ -28,7 +28,7 @@ pub use change::{Action, Change, Claim, ClaimError, Ports, Probes, bury, claim, 
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use document::{Corrupt, Document, Files};
 pub use door::{Base, Door, DoorError, Kind, Op, Publish, Tag};
-pub use flock::{InstanceError, InstanceLock, Turn};
+pub use flock::{InstanceError, InstanceLock, Queue, Turn};
 pub use fs::FsDoor;
 pub use lease::Holder;
 pub use limits::Limits;

@@ -1,5 +1,22 @@
 //! The flows that cross binaries: whole agents, real nats-servers, real files, real signals; and the rules that
 //! the repository keeps.
 
+// Marked as tests, so that their helpers may unwrap as tests do.
+#[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod corruption;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod engine;
+#[cfg(test)]
+mod engine_faults;
+#[cfg(test)]
+mod hang;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod register;

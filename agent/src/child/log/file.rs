@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{self, ReplaceError};
+use crate::files::{self, FileError};
 
 /// The file, and how far it has been read.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Place {
     }
 
     /// Keeps it.
-    pub(super) fn save(self, path: &Path) -> Result<(), ReplaceError> {
+    pub(super) fn save(self, path: &Path) -> Result<(), FileError> {
         let text = serde_json::to_vec(&self).unwrap_or_default();
-        durable::replace(&place_path(path), &text)
+        files::put(&place_path(path), &text, 0o600)
     }
 }
 

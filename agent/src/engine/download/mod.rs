@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use crate::engine::binary::Sha256Digest;
-use crate::engine::file::{FileError, Pending};
 use crate::fault::{Fault, chain};
+use crate::files::{FileError, Pending};
 use crate::settings::Download;
 
 /// Bounds of one download.

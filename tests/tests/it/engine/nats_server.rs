@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 
+use forest_agent::child::Command;
 use forest_agent::engine::diagnose::taken_port;
 use forest_agent::engine::limits::Limits;
 use forest_agent::engine::nats_config::NatsConfig;
 use forest_agent::engine::nats_server::{check_config, command, write_config};
 use forest_agent::engine::ports::{Holder, holder};
-use forest_agent::engine::spec::Command;
 use forest_agent::engine::verdict::{jetstream_check, nats_check};
 use forest_core::health::Status;
 use forest_core::reason::Reason;

@@ -1,7 +1,7 @@
 //! NimsForest as the agent starts, views and probes it, played by the stand-in.
 
+use forest_agent::child::Command;
 use forest_agent::engine::nimsforest::{Entry, Lone, Paths, command, own_ipv6, view, write_view};
-use forest_agent::engine::spec::Command;
 use forest_agent::engine::verdict::{jetstream_check, nats_check};
 use forest_core::health::Status;
 use forest_core::reason::Reason;

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A step of writing a file that failed.
@@ -103,6 +103,15 @@ pub fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut pending = Pending::create(target, mode)?;
     pending.write(bytes)?;
     pending.commit()
+}
+
+/// Makes `path` and its parents, mode 0700 where they are new.
+///
+/// # Errors
+/// The path, and what stands in the way.
+pub fn private_dir(path: &Path) -> Result<(), FileError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(failed("create the directory", path))
 }
 
 fn directory_of(target: &Path) -> &Path {

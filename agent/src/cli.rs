@@ -1,0 +1,80 @@
+//! The command line: what can be asked, and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Turns a bare machine into a healthy node of a NATS cluster, and keeps it one.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forest-agent",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The daemon: converges this machine, supervises the engine, serves /health
+    Run(Common),
+    /// Write the systemd unit, enable and start it
+    Install(Common),
+    /// Put this node's entry into the registry
+    Register {
+        /// Say what would change, and touch nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Look at every step of `run` and do none: what would change, what would fail and why
+    Check(Common),
+    /// The local /health, for a person
+    Status(Common),
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Path of agent.yaml
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FOREST_AGENT_CONFIG",
+        default_value = "/etc/morpheus/agent.yaml"
+    )]
+    pub config: PathBuf,
+    /// Print JSON to stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Command {
+    /// The options that this command shares with all others.
+    #[must_use]
+    pub fn common(&self) -> &Common {
+        match self {
+            Self::Run(common) | Self::Install(common) | Self::Check(common) | Self::Status(common) => common,
+            Self::Register { common, .. } => common,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,283 @@
+//! `forest-agent check`: every step of `run`, looked at and not done. Touches nothing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, Color, Table};
+use forest_core::health::Status;
+use forest_core::reason::Reason;
+use serde::Serialize;
+use serde_json::json;
+
+use super::output::{on_terminal, print, print_json};
+use super::{CommandResult, Environment, block_on};
+use crate::cli::Common;
+use crate::driver::{Look, Seen, Step, StepName};
+use crate::engine::limits::Limits;
+use crate::engine::nats_config::NatsConfig;
+use crate::engine::nats_server;
+use crate::fault::{Fault, chain};
+use crate::health::client;
+use crate::settings::{EngineKind, Settings};
+use crate::share::lane::Lane;
+use crate::steps::{
+    self, AddressStep, BinariesStep, DataDirStep, DirStep, Kept, NodeInfoStep, Registrar, RegistryStep,
+};
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outlook {
+    Ok,
+    WouldChange,
+    WouldFail,
+}
+
+/// One line of the answer.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: &'static str,
+    status: Outlook,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Line {
+    fn new(name: &'static str, result: Result<Look, Fault>) -> Self {
+        match result {
+            Ok(Look::Stands(detail)) => Self {
+                name,
+                status: Outlook::Ok,
+                detail,
+                reason: None,
+            },
+            Ok(Look::Differs(fault)) => {
+                let reason = Some(fault.reason.code());
+                Self {
+                    name,
+                    status: Outlook::WouldChange,
+                    detail: fault.message,
+                    reason,
+                }
+            }
+            Err(fault) => {
+                let detail = format!("{}; {}", fault.message, fault.reason.remedy());
+                Self {
+                    name,
+                    status: Outlook::WouldFail,
+                    detail,
+                    reason: Some(fault.reason.code()),
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
+    let lines = block_on(look(settings, common, environment))?;
+    let worst = lines
+        .iter()
+        .map(|line| line.status)
+        .max_by_key(|status| *status as u8)
+        .unwrap_or(Outlook::Ok);
+    if common.json {
+        let value = json!({"status": worst, "steps": lines});
+        print_json(&value);
+    } else {
+        print(&render(&lines, on_terminal()));
+    }
+    Ok(if worst == Outlook::WouldFail {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> Vec<Line> {
+    let lane = Arc::new(Lane::new("registry-read"));
+    let share = DirStep::new(settings, Arc::clone(&lane));
+    let registrar = Registrar::new(Arc::clone(settings), environment.limits(), lane);
+    let (forest, node) = (settings.forest.clone(), settings.node.clone());
+    let mut seen = Seen::default();
+    let mut lines = vec![Line::new(
+        "config",
+        Ok(Look::Stands(common.config.display().to_string())),
+    )];
+
+    lines.push(ask(StepName::Address, &AddressStep::new(settings.address), &mut seen).await);
+    let mut mounted = ask(StepName::Share, &share, &mut seen).await;
+    if mounted.status == Outlook::WouldChange
+        && let Err(fault) = share.preflight().await
+    {
+        mounted = Line::new(StepName::Share.as_str(), Err(fault));
+    }
+    let share_outlook = mounted.status;
+    lines.push(mounted);
+    lines.push(
+        ask(
+            StepName::NodeInfo,
+            &NodeInfoStep::new(settings.node_info.clone(), forest, node),
+            &mut seen,
+        )
+        .await,
+    );
+    lines.push(
+        ask(
+            StepName::DataDir,
+            &DataDirStep::new(settings.engine.data_dir.clone()),
+            &mut seen,
+        )
+        .await,
+    );
+    let binaries = ask(
+        StepName::Binaries,
+        &BinariesStep::new(&settings.engine),
+        &mut seen,
+    )
+    .await;
+    let binaries_outlook = binaries.status;
+    lines.push(binaries);
+    lines.push(match share_outlook {
+        Outlook::Ok => {
+            // A copy that nobody keeps: `check` writes nothing.
+            let step = RegistryStep::new(registrar, Kept::nowhere(&settings.state_dir));
+            ask(StepName::Registry, &step, &mut seen).await
+        }
+        Outlook::WouldChange => waits(
+            StepName::Registry,
+            "looked at once the registry's directory is there",
+        ),
+        Outlook::WouldFail => fails(StepName::Registry, "cannot be reached without the share"),
+    });
+    lines.push(engine(settings, binaries_outlook).await);
+    lines
+}
+
+async fn ask(name: StepName, step: &dyn Step, seen: &mut Seen) -> Line {
+    let looked = step.look(seen.clone()).await;
+    for fact in looked.facts {
+        seen.learn(fact);
+    }
+    Line::new(name.as_str(), looked.result)
+}
+
+fn waits(name: StepName, detail: &str) -> Line {
+    Line {
+        name: name.as_str(),
+        status: Outlook::WouldChange,
+        detail: detail.to_owned(),
+        reason: None,
+    }
+}
+
+fn fails(name: StepName, detail: &str) -> Line {
+    Line {
+        name: name.as_str(),
+        status: Outlook::WouldFail,
+        detail: detail.to_owned(),
+        reason: None,
+    }
+}
+
+/// The engine: as the running agent sees it, or whether its configuration would be taken.
+async fn engine(settings: &Settings, binaries: Outlook) -> Line {
+    let name = StepName::Engine;
+    let at = client::local(settings.listen.health);
+    let ours = client::identity(at)
+        .await
+        .is_ok_and(|found| found.instance == steps::instance(&settings.state_dir));
+    if ours && let Ok(report) = client::health(at).await {
+        let check = &report.checks.engine_process[0];
+        let status = if check.status == Status::Fail {
+            Outlook::WouldFail
+        } else {
+            Outlook::Ok
+        };
+        let detail = format!("the running agent says: {}", check.output);
+        return Line {
+            name: name.as_str(),
+            status,
+            detail,
+            reason: None,
+        };
+    }
+    match binaries {
+        Outlook::WouldFail => return fails(name, "cannot be started without its executable"),
+        Outlook::WouldChange => return waits(name, "started once its executable is fetched"),
+        Outlook::Ok => {}
+    }
+    let binary = settings.engine.binary.display();
+    if settings.engine.kind == EngineKind::NatsServer
+        && let Err(fault) = test_config(settings).await
+    {
+        return Line::new(name.as_str(), Err(fault));
+    }
+    waits(
+        name,
+        &format!("no agent runs here; `forest-agent run` would start {binary}"),
+    )
+}
+
+/// Lets nats-server test the configuration that it would get, in a directory that is gone afterwards.
+async fn test_config(settings: &Settings) -> Result<(), Fault> {
+    let failed = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
+    let dir = tempfile::tempdir().map_err(|err| failed(&err))?;
+    let config = NatsConfig {
+        node: &settings.node,
+        client: settings.listen.client,
+        monitor: settings.listen.monitor,
+        store_dir: dir.path(),
+        limits: Limits::derive(0, 0),
+    };
+    let path = nats_server::write_config(dir.path(), &config)?;
+    nats_server::check_config(&settings.engine.binary, &path).await
+}
+
+fn render(lines: &[Line], colour: bool) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    if colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    for line in lines {
+        let (word, shade) = match line.status {
+            Outlook::Ok => ("ok", Color::Green),
+            Outlook::WouldChange => ("would change", Color::Yellow),
+            Outlook::WouldFail => ("WOULD FAIL", Color::Red),
+        };
+        let reason = line
+            .reason
+            .map(|reason| format!("[{reason}] "))
+            .unwrap_or_default();
+        table.add_row([
+            Cell::new(word).fg(shade),
+            Cell::new(line.name),
+            Cell::new(format!("{reason}{}", line.detail)),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_outlook_is_the_last() {
+        assert!((Outlook::Ok as u8) < (Outlook::WouldChange as u8));
+        assert!((Outlook::WouldChange as u8) < (Outlook::WouldFail as u8));
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do() {
+        let fault = Fault::new(Reason::EngineMissing, "there is no /opt/x");
+        let text = render(&[Line::new("binaries", Err(fault))], false);
+        assert!(
+            text.contains("WOULD FAIL") && text.contains("[engine_missing] there is no /opt/x; install it")
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! The commands: each reads the settings, does its one thing and says how it went. Results go to stdout,
+//! diagnostics to stderr; the exit code is 0 for done, 1 for failed, 2 for usage (clap's), 78 for bad config.
+
+mod check;
+mod install;
+mod output;
+mod register;
+mod run;
+mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forest_core::registry::Limits;
+use serde_json::json;
+
+use crate::cli::{Cli, Command};
+use crate::logging::LogEnv;
+use crate::settings::{ConfigError, Settings};
+use output::{explain, print_json};
+
+/// `EX_CONFIG` of sysexits: the configuration is bad. systemd is told not to start the agent again after it.
+const EXIT_CONFIG: u8 = 78;
+
+/// What the agent takes from its process's environment; read once, in main.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// This executable, as it was started; a newer file may stand there later.
+    pub executable: Option<PathBuf>,
+    /// Logging.
+    pub log: LogEnv,
+    /// What children get of it.
+    pub for_children: Vec<(OsString, OsString)>,
+    /// `FOREST_AGENT_TEST_STALE_MS`: a shorter stale limit of the registry, for tests alone: agents of one forest
+    /// that differ in it take each other's leases away.
+    pub stale: Option<Duration>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            executable: std::env::current_exe().ok(),
+            log: LogEnv {
+                filter: std::env::var("FOREST_AGENT_LOG").ok(),
+                journal_stream: std::env::var("JOURNAL_STREAM").ok(),
+            },
+            for_children: crate::child::inherited(std::env::vars_os()),
+            stale: std::env::var("FOREST_AGENT_TEST_STALE_MS")
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_millis),
+        }
+    }
+}
+
+impl Environment {
+    /// The limits of the registry's algorithm.
+    fn limits(&self) -> Limits {
+        let limits = Limits::default();
+        match self.stale {
+            Some(stale) => Limits {
+                stale,
+                give_up: limits.give_up.min(stale * 10),
+                ..limits
+            },
+            None => limits,
+        }
+    }
+}
+
+/// Carries out a command; the exit code says how it went.
+#[must_use]
+pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
+    let common = cli.command.common();
+    let settings = match Settings::load(&common.config) {
+        Ok(settings) => Arc::new(settings),
+        Err(err) => return refuse(&err, common.json),
+    };
+    let result = match &cli.command {
+        Command::Run(common) => run::run(settings, common, environment),
+        Command::Install(common) => install::run(common, environment),
+        Command::Register { dry_run, common } => register::run(settings, common, environment, *dry_run),
+        Command::Check(common) => check::run(&settings, common, environment),
+        Command::Status(common) => status::run(&settings, common),
+    };
+    result.unwrap_or_else(|failure| {
+        if common.json {
+            print_json(
+                &json!({"error": {"reason": failure.reason, "message": format!("{:#}", failure.error)}}),
+            );
+        }
+        explain(&format!("{:#}", failure.error));
+        ExitCode::from(failure.exit)
+    })
+}
+
+fn refuse(err: &ConfigError, json: bool) -> ExitCode {
+    if json {
+        print_json(&json!({"error": {"reason": err.reason().code(), "message": err.to_string()}}));
+    }
+    explain(&err.to_string());
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Why a command failed, with its exit code and a stable reason.
+#[derive(Debug)]
+struct Failure {
+    error: anyhow::Error,
+    reason: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn new(reason: &str, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            error: error.into(),
+            reason: reason.to_owned(),
+            exit: 1,
+        }
+    }
+
+    fn exiting(mut self, exit: u8) -> Self {
+        self.exit = exit;
+        self
+    }
+}
+
+impl From<crate::fault::Fault> for Failure {
+    fn from(fault: crate::fault::Fault) -> Self {
+        let error = anyhow::anyhow!("{}; {}", fault.message, fault.reason.remedy());
+        Self::new(fault.reason.code(), error)
+    }
+}
+
+/// Runs one future to its end on a runtime of its own, for the commands that ask something and are done.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime
+        .map_err(|err| Failure::new("no_runtime", err))?
+        .block_on(future))
+}
+
+type CommandResult = Result<ExitCode, Failure>;

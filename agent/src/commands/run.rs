@@ -1,0 +1,214 @@
+//! `forest-agent run`: the daemon, from its lock to its end, or to the newer agent that takes its place.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forest_core::registry::InstanceLock;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{CommandResult, Environment, Failure};
+use crate::child::{Children, Limits as ChildLimits, SupervisorHandle};
+use crate::cli::Common;
+use crate::driver::{Driver, Ending, LastRead, Parts, Request, Seen};
+use crate::fault::chain;
+use crate::files::private_dir;
+use crate::health::{EngineView, Events, Findings, Server, Snapshot};
+use crate::settings::Settings;
+use crate::steps::{self, Kept};
+use crate::{logging, probe, systemd};
+
+/// How long a newer agent may take to say its version before it is believed to be broken.
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
+    logging::init(&environment.log);
+    for dir in [&settings.state_dir, &settings.runtime_dir] {
+        private_dir(dir).map_err(|err| Failure::new("state_dir", err))?;
+    }
+    let lock = lock(&settings.state_dir.join("agent.lock"))?;
+    loop {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|err| Failure::new("no_runtime", err))?;
+        let ending = runtime.block_on(serve(Arc::clone(&settings), common, environment));
+        // A thread that hangs on the share must not hold up the end.
+        runtime.shutdown_background();
+        match ending? {
+            Ending::Stop => return Ok(ExitCode::SUCCESS),
+            // Comes back only if it failed; then this agent goes on with the same children.
+            Ending::Reload => tracing::error!("{}; this agent goes on", execute(&lock, environment)),
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<InstanceLock, Failure> {
+    let taken = match InstanceLock::from_inherited(path) {
+        Ok(Some(lock)) => {
+            tracing::info!(
+                version = env!("CARGO_PKG_VERSION"),
+                "took over from the agent before"
+            );
+            return Ok(lock);
+        }
+        Ok(None) => InstanceLock::acquire(path),
+        Err(err) => Err(err),
+    };
+    taken.map_err(|err| {
+        let error = anyhow::anyhow!("another agent runs with this state_dir: {}", chain(&err));
+        Failure::new("already_running", error)
+    })
+}
+
+/// Replaces this process by the executable that stands at its path now; the lock goes along.
+fn execute(lock: &InstanceLock, environment: &Environment) -> String {
+    let Some(executable) = &environment.executable else {
+        return "the path of this executable is not known".to_owned();
+    };
+    let stdin = match lock.hand_over() {
+        Ok(stdin) => stdin,
+        Err(err) => return chain(&err),
+    };
+    let err = Command::new(executable)
+        .args(std::env::args_os().skip(1))
+        .stdin(stdin)
+        .exec();
+    format!("failed to execute {}: {err}", executable.display())
+}
+
+async fn serve(
+    settings: Arc<Settings>,
+    common: &Common,
+    environment: &Environment,
+) -> Result<Ending, Failure> {
+    let children = Children::open(
+        &settings.state_dir,
+        &settings.runtime_dir,
+        environment.for_children.clone(),
+    )?;
+    let engine = children.supervise("engine", ChildLimits::default())?;
+    let stop = CancellationToken::new();
+    let (requests, inbox) = mpsc::channel(4);
+    listen_for_signals(requests).map_err(|err| Failure::new("no_signals", err))?;
+    let kept = Kept::new(&settings.state_dir);
+    let seen = seen_before(&kept);
+    let (snapshots, published) = watch::channel(Arc::new(first_snapshot(&settings)));
+    let server = Server::start(settings.listen.health, published, stop.clone());
+    let (targets, for_prober) = watch::channel(seen.clone());
+    let (running, runs) = watch::channel(false);
+    let (observer, observations) = mpsc::channel(4);
+    let prober = tokio::spawn(probe::run(Arc::clone(&settings), runs, for_prober, observer));
+    let (wanter, wants) = mpsc::unbounded_channel();
+    let parts = Parts {
+        steps: steps::all(&settings, environment.limits(), kept, wanter),
+        seen,
+        engine,
+        observations,
+        targets,
+        running,
+        wants,
+        snapshots,
+        requests: inbox,
+        reload_allowed: reload_check(common.config.clone(), environment.executable.clone()),
+        settings,
+    };
+    let (ending, engine) = Driver::new(parts, systemd::Notifier::of_process()).run().await;
+    prober.abort();
+    end_children(ending, engine).await;
+    stop.cancel();
+    server.stopped().await;
+    Ok(ending)
+}
+
+async fn end_children(ending: Ending, engine: SupervisorHandle) {
+    match ending {
+        Ending::Reload => engine.detach().await,
+        Ending::Stop => match engine.shutdown().await {
+            Ok(()) => tracing::info!("the engine is stopped"),
+            Err(fault) => tracing::error!(reason = fault.reason.code(), "{fault}"),
+        },
+    }
+}
+
+/// What an earlier life left: the registry as it was last seen, and whether this node was taken out.
+fn seen_before(kept: &Kept) -> Seen {
+    Seen {
+        registry: kept
+            .registry()
+            .map(|registry| Arc::new(LastRead { registry, at: None })),
+        removed: kept.marked().map(Into::into),
+        ..Seen::default()
+    }
+}
+
+fn first_snapshot(settings: &Settings) -> Snapshot {
+    let now = Instant::now();
+    Snapshot {
+        forest: settings.forest.clone(),
+        node: settings.node.clone(),
+        instance: steps::instance(&settings.state_dir).into(),
+        started: now,
+        interval: settings.poll_interval.max(Duration::from_secs(1)),
+        beat: now,
+        address: None,
+        step: "starting",
+        engine: EngineView {
+            kind: settings.engine.kind.as_str(),
+            ..EngineView::default()
+        },
+        findings: Findings::starting(),
+        peer_ips: Arc::default(),
+        events: Events::default(),
+    }
+}
+
+/// TERM and INT ask for the end, HUP for a newer agent.
+fn listen_for_signals(requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+    for (kind, request) in [
+        (SignalKind::terminate(), Request::Stop),
+        (SignalKind::interrupt(), Request::Stop),
+        (SignalKind::hangup(), Request::Reload),
+    ] {
+        let mut signals = signal(kind)?;
+        let requests = requests.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() && requests.send(request).await.is_ok() {}
+        });
+    }
+    Ok(())
+}
+
+/// Before a newer agent takes over: can its configuration be read, and does it run at all? Else this one stays.
+fn reload_check(
+    config: PathBuf,
+    executable: Option<PathBuf>,
+) -> Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync> {
+    Arc::new(move || {
+        let (config, executable) = (config.clone(), executable.clone());
+        async move {
+            Settings::load(&config).map_err(|err| err.to_string())?;
+            let executable = executable.ok_or("the path of this executable is not known")?;
+            let asked = tokio::process::Command::new(&executable)
+                .arg("--version")
+                .stdin(std::process::Stdio::null())
+                .kill_on_drop(true)
+                .output();
+            let path = executable.display();
+            match tokio::time::timeout(VERSION_DEADLINE, asked).await {
+                Ok(Ok(output)) if output.status.success() => Ok(()),
+                Ok(Ok(output)) => Err(format!("{path} --version ended with {}", output.status)),
+                Ok(Err(err)) => Err(format!("{path} cannot be executed: {err}")),
+                Err(_) => Err(format!("{path} --version did not answer")),
+            }
+        }
+        .boxed()
+    })
+}

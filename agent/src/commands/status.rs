@@ -1,0 +1,162 @@
+//! `forest-agent status`: the local /health, for a person.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, Table};
+use forest_core::health::{Check, HealthReport, Status};
+use serde_json::Value;
+
+use super::output::{on_terminal, print, print_json};
+use super::{CommandResult, Failure, block_on};
+use crate::cli::Common;
+use crate::health::client;
+use crate::settings::Settings;
+
+pub(super) fn run(settings: &Settings, common: &Common) -> CommandResult {
+    let address = client::local(settings.listen.health);
+    let report = block_on(client::health(address))?.map_err(|err| {
+        let hint = "is it running? (systemctl status forest-agent, or forest-agent run)";
+        Failure::new("no_agent", anyhow!("{err}; {hint}"))
+    })?;
+    if common.json {
+        print_json(&serde_json::to_value(&report).map_err(|err| Failure::new("no_agent", err))?);
+    } else {
+        print(&render(&report, on_terminal()));
+    }
+    Ok(if report.status == Status::Fail {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The report as a person reads it: a headline, the checks, and the engine's last lines where something is wrong.
+fn render(report: &HealthReport, colour: bool) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(NOTHING)
+        .set_width(if colour { terminal_width() } else { 120 });
+    if colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    for (key, check) in report.checks.iter() {
+        let status = Cell::new(word(check.status))
+            .fg(shade(check.status))
+            .add_attribute(Attribute::Bold);
+        table.add_row([
+            status,
+            Cell::new(key),
+            Cell::new(measured(check)),
+            Cell::new(words(check)),
+        ]);
+    }
+    let mut text = format!(
+        "{}\n\n{}\n{}",
+        headline(report),
+        engine_line(report),
+        table.trim_fmt()
+    );
+    if report.status != Status::Pass && !report.engine.log_tail.is_empty() {
+        text.push_str("\n\nthe engine's last lines:\n");
+        text.push_str(
+            &report
+                .engine
+                .log_tail
+                .iter()
+                .map(|line| format!("  {line}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+    }
+    text
+}
+
+fn headline(report: &HealthReport) -> String {
+    format!(
+        "{} of forest {}: {}, {} (address {}, agent {} up {})",
+        report.node_id,
+        report.forest_id,
+        word(report.status),
+        if report.step == "ready" {
+            "ready".to_owned()
+        } else {
+            format!("at step {}", report.step)
+        },
+        report.address.as_deref().unwrap_or("not known yet"),
+        report.release_id,
+        duration(report.uptime_seconds),
+    )
+}
+
+fn engine_line(report: &HealthReport) -> String {
+    let engine = &report.engine;
+    let version = engine
+        .version
+        .as_deref()
+        .map(|version| format!(" {version}"))
+        .unwrap_or_default();
+    let pid = engine
+        .pid
+        .map_or("not running".to_owned(), |pid| format!("pid {pid}"));
+    let mut line = format!(
+        "engine: {}{version}, {pid}, restarted {} times",
+        engine.kind, engine.restarts
+    );
+    if let Some(exit) = &engine.last_exit {
+        let how = match (exit.code, exit.signal) {
+            (Some(code), _) => format!("with code {code}"),
+            (None, Some(signal)) => format!("by signal {signal}"),
+            (None, None) => "in a way that could not be seen".to_owned(),
+        };
+        line.push_str(&format!("; it ended last at {} {how}", exit.time));
+    }
+    line
+}
+
+fn words(check: &Check) -> String {
+    match &check.reason {
+        Some(reason) => format!("[{reason}] {}", check.output),
+        None => check.output.clone(),
+    }
+}
+
+fn measured(check: &Check) -> String {
+    match &check.observed_value {
+        Value::Null => String::new(),
+        value if check.observed_unit == "pid" => format!("pid {value}"),
+        value => format!("{value} {}", check.observed_unit),
+    }
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Pass => "pass",
+        Status::Warn => "warn",
+        Status::Fail => "FAIL",
+    }
+}
+
+fn shade(status: Status) -> Color {
+    match status {
+        Status::Pass => Color::Green,
+        Status::Warn => Color::Yellow,
+        Status::Fail => Color::Red,
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+fn terminal_width() -> u16 {
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(120, |size| size.ws_col.max(60))
+}

@@ -1,0 +1,260 @@
+//! How the seven checks stand, from what the driver knows. Pure: no clock, no file, no network.
+
+use std::time::Instant;
+
+use forest_core::health::Status;
+use forest_core::reason::Reason;
+
+use crate::child::ChildStatus;
+use crate::driver::machine::{Machine, Standing};
+use crate::driver::seen::Seen;
+use crate::driver::step::StepName;
+use crate::engine::verdict::{Verdict, jetstream_check, nats_check};
+use crate::fault::Fault;
+use crate::health::{Finding, Findings, Observed};
+use crate::probe::Observation;
+use crate::settings::Settings;
+
+/// Everything that the checks are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// How the steps stand.
+    pub machine: &'a Machine,
+    /// What was learned.
+    pub seen: &'a Seen,
+    /// The engine's process.
+    pub engine: &'a ChildStatus,
+    /// Why the engine is not well, by its last words; made outside, because it may look at who holds a port.
+    pub diagnosis: Option<&'a Fault>,
+    /// What the prober saw last of the engine that runs now.
+    pub observation: Option<&'a Observation>,
+    /// Now.
+    pub now: Instant,
+}
+
+/// All checks.
+#[must_use]
+pub fn findings(sources: &Sources<'_>) -> Findings {
+    Findings {
+        engine_process: engine_process(sources),
+        nats_server: nats(sources, nats_check),
+        nats_jetstream: nats(sources, jetstream_check).at_most_warn_unless_starting(),
+        peers_reachable: peers(sources),
+        registry_entry: registry(sources),
+        share_mounted: share(sources),
+        firewall_rules: Finding::pass(Observed::Nothing, "not managed by this version", sources.now),
+    }
+}
+
+fn engine_process(sources: &Sources<'_>) -> Finding {
+    let status = sources.engine;
+    let pid = status
+        .pid()
+        .map_or(Observed::Nothing, |pid| Observed::Count(pid.into()));
+    if let Some(fault) = ill_process(sources) {
+        let severity = if status.pid().is_some() {
+            Status::Warn
+        } else {
+            Status::Fail
+        };
+        return Finding::of(severity, &fault, pid, sources.now);
+    }
+    match status.pid() {
+        Some(pid) => {
+            let how = if status.adopted {
+                "went on when the agent began"
+            } else {
+                "was started by this agent"
+            };
+            let kind = sources.settings.engine.kind.as_str();
+            Finding::pass(
+                Observed::Count(pid.into()),
+                format!("{kind} runs as pid {pid}; it {how}"),
+                sources.now,
+            )
+        }
+        None if sources
+            .machine
+            .record(StepName::Engine)
+            .is_none_or(|record| record.seen.is_none()) =>
+        {
+            Finding::starting()
+        }
+        None => {
+            let fault = Fault::new(Reason::EngineStarting, "the engine is being started");
+            Finding::of(Status::Fail, &fault, Observed::Nothing, sources.now)
+        }
+    }
+}
+
+/// What is wrong with the engine's process, the nearest cause first.
+fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
+    let status = sources.engine;
+    if status.ignores_term {
+        let message = "the engine was asked to end and goes on";
+        return Some(Fault::new(Reason::EngineIgnoresTerm, message));
+    }
+    if status.pid().is_some() {
+        if status.log_flood {
+            let message = "the engine writes more into its log than anybody can read; the oldest is dropped";
+            return Some(Fault::new(Reason::EngineLogFlood, message));
+        }
+        return None;
+    }
+    if let Some(since) = &sources.seen.removed {
+        return Some(Fault::new(
+            Reason::Removed,
+            format!("taken out on purpose at {since}, so no engine runs"),
+        ));
+    }
+    let of_step = |step| match sources.machine.record(step).map(|record| &record.standing) {
+        Some(Standing::Differs(fault)) => Some(fault.clone()),
+        _ => None,
+    };
+    of_step(StepName::DataDir)
+        .or_else(|| of_step(StepName::Binaries))
+        .or_else(|| sources.diagnosis.cloned())
+        .or_else(|| of_step(StepName::Engine))
+        .or_else(|| of_step(StepName::NodeInfo))
+        .or_else(|| of_step(StepName::Address))
+}
+
+fn nats(sources: &Sources<'_>, judge: fn(&crate::engine::probe::EngineObservation) -> Verdict) -> Finding {
+    let observed = sources
+        .observation
+        .and_then(|seen| Some((seen.engine.as_ref()?, seen.at)));
+    match observed {
+        Some((engine, at)) => {
+            let verdict = judge(engine);
+            let value = measured(&verdict);
+            match verdict.reason {
+                None => Finding::pass(value, verdict.text, at),
+                Some(reason) => Finding::of(verdict.status, &Fault::new(reason, verdict.text), value, at),
+            }
+        }
+        None if sources.engine.pid().is_none() => {
+            let fault = Fault::new(Reason::NatsUnreachable, "the engine does not run");
+            Finding::of(Status::Fail, &fault, Observed::Nothing, sources.now)
+        }
+        None => Finding::starting(),
+    }
+}
+
+fn measured(verdict: &Verdict) -> Observed {
+    match (verdict.value.as_u64(), verdict.value.as_f64()) {
+        (Some(count), _) => Observed::Count(count),
+        (None, Some(ms)) => Observed::Millis(ms),
+        (None, None) => Observed::Nothing,
+    }
+}
+
+fn peers(sources: &Sources<'_>) -> Finding {
+    let Some(observation) = sources.observation else {
+        return Finding::starting();
+    };
+    let peers = &observation.peers;
+    let reachable = peers.iter().filter(|peer| peer.tcp).count();
+    let observed = Observed::Count(u64::try_from(reachable).unwrap_or(u64::MAX));
+    let list = |wanted: fn(&crate::health::Peer) -> bool| {
+        let names: Vec<_> = peers
+            .iter()
+            .filter(|peer| wanted(peer))
+            .map(|peer| peer.node.as_str())
+            .collect();
+        names.join(", ")
+    };
+    let silent = list(|peer| !peer.tcp);
+    let routeless = list(|peer| peer.tcp && !peer.route);
+    let finding = if !silent.is_empty() {
+        let fault = Fault::new(Reason::PeerUnreachable, format!("cannot be reached: {silent}"));
+        Finding::of(Status::Warn, &fault, observed, observation.at)
+    } else if !routeless.is_empty() {
+        let fault = Fault::new(Reason::PeerNoRoute, format!("no route stands to {routeless}"));
+        Finding::of(Status::Warn, &fault, observed, observation.at)
+    } else if peers.is_empty() {
+        Finding::pass(observed, "no other nodes in this forest", observation.at)
+    } else {
+        Finding::pass(
+            observed,
+            format!("all {} peers are reachable", peers.len()),
+            observation.at,
+        )
+    };
+    Finding {
+        peers: Some(peers.clone()),
+        ..finding
+    }
+}
+
+fn registry(sources: &Sources<'_>) -> Finding {
+    let read = sources.seen.registry.as_ref().and_then(|read| read.at);
+    let observed = read.map_or(Observed::Nothing, Observed::Since);
+    let Some(record) = sources.machine.record(StepName::Registry) else {
+        return Finding::starting();
+    };
+    let at = record.seen.unwrap_or(sources.now);
+    match &record.standing {
+        Standing::Unknown => Finding::starting(),
+        Standing::Stands(_) if !sources.seen.corrupt_copies.is_empty() => {
+            let copies = sources.seen.corrupt_copies.join(", ");
+            let message =
+                format!("the registry was found corrupt and put right; what stood there is in {copies}");
+            Finding::of(
+                Status::Warn,
+                &Fault::new(Reason::RegistryQuarantined, message),
+                observed,
+                at,
+            )
+        }
+        Standing::Stands(detail) => Finding::pass(observed, detail.clone(), at),
+        Standing::Differs(fault) => Finding::of(Status::Warn, fault, observed, at),
+        Standing::Held(holder) => match held_by(sources, *holder) {
+            Some(fault) => Finding::of(Status::Warn, &fault, observed, at),
+            None => Finding::starting(),
+        },
+    }
+}
+
+/// The fault of the step that holds another one back; `None` while it has not been looked at.
+fn held_by(sources: &Sources<'_>, holder: StepName) -> Option<Fault> {
+    match &sources.machine.record(holder)?.standing {
+        Standing::Differs(fault) => Some(Fault::new(
+            fault.reason,
+            format!("held back by the step {}: {}", holder.as_str(), fault.message),
+        )),
+        _ => None,
+    }
+}
+
+fn share(sources: &Sources<'_>) -> Finding {
+    let Some(record) = sources.machine.record(StepName::Share) else {
+        return Finding::starting();
+    };
+    let latency = sources
+        .seen
+        .share_latency
+        .map_or(Observed::Nothing, |t| Observed::Millis(t.as_secs_f64() * 1e3));
+    let at = record.seen.unwrap_or(sources.now);
+    if sources.settings.share.is_none() {
+        // A plain directory is the registry's own affair: there is no share that could fail.
+        return Finding::pass(Observed::Nothing, "no share configured", sources.now);
+    }
+    match &record.standing {
+        Standing::Unknown | Standing::Held(_) => Finding::starting(),
+        Standing::Stands(detail) => Finding::pass(latency, detail.clone(), at),
+        Standing::Differs(fault) => Finding::of(Status::Warn, fault, Observed::Nothing, at),
+    }
+}
+
+impl Finding {
+    /// Only two checks may fail; before the first look all do.
+    fn at_most_warn_unless_starting(self) -> Self {
+        if self.reason == Some(Reason::Starting) {
+            self
+        } else {
+            self.at_most_warn()
+        }
+    }
+}

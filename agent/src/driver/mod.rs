@@ -1,0 +1,16 @@
+//! The driver: the one task that changes anything.
+//!
+//! [`machine`] decides, purely; [`task::Driver`] carries out what it decides, merges what it learns, and publishes
+//! a [`crate::health::Snapshot`] after every turn; everybody else reads that. [`findings`] says, purely, how the
+//! checks stand.
+
+mod findings;
+pub mod machine;
+mod seen;
+mod step;
+mod task;
+
+pub use findings::{Sources, findings};
+pub use seen::{Fact, LastRead, Seen};
+pub use step::{Look, Looked, Step, StepName};
+pub use task::{Driver, Ending, Parts, Request};

@@ -1,0 +1,198 @@
+//! The prober: asks the engine and knocks at the peers, again and again, and tells the driver. It changes nothing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forest_core::address::Address;
+use forest_core::registry::Entry;
+use futures::future::join_all;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::driver::Seen;
+use crate::engine::monitor::{Monitor, Routez};
+use crate::engine::probe::{EngineObservation, Probe, Target};
+use crate::health::Peer;
+use crate::settings::{EngineKind, Settings};
+
+/// How long one question may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The pause between two looks while the engine is not well yet: a start is seen soon.
+const EAGER: Duration = Duration::from_millis(200);
+/// After so many eager looks in a row the pause is `poll_interval` again: an engine that stays ill is no start.
+const EAGER_LOOKS: u32 = 50;
+
+/// What one look saw.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The engine, if it was running.
+    pub engine: Option<EngineObservation>,
+    /// The peers.
+    pub peers: Vec<Peer>,
+    /// When the look ended.
+    pub at: Instant,
+}
+
+impl Observation {
+    /// The server's version, if it told it.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        let varz = self.engine.as_ref()?.varz.as_ref().ok()?;
+        (varz.server_name == self.engine.as_ref()?.node.as_str()).then(|| varz.version.clone())
+    }
+
+    /// Does the engine answer as it should?
+    #[must_use]
+    pub fn engine_is_well(&self) -> bool {
+        let engine = self.engine.as_ref();
+        engine.is_some_and(|engine| crate::engine::verdict::nats_check(engine).reason.is_none())
+    }
+}
+
+/// Another node of the forest, as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTarget {
+    /// Its id.
+    pub node: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its cluster port.
+    pub cluster: u16,
+    /// Its monitoring port.
+    pub monitor: u16,
+}
+
+/// The peers: the other entries of the forest in the last good registry whose address can be read.
+#[must_use]
+pub fn peers(settings: &Settings, seen: &Seen) -> Vec<PeerTarget> {
+    let Some(read) = &seen.registry else {
+        return Vec::new();
+    };
+    let others = |entry: &Entry| entry.id != settings.node.as_str();
+    let target = |entry: Entry| {
+        let ip = entry.ip.parse::<Address>().ok()?.ip();
+        Some(PeerTarget {
+            ip,
+            cluster: entry.cluster_port(),
+            monitor: entry.monitor_port(),
+            node: entry.id,
+        })
+    };
+    read.registry
+        .entries(&settings.forest)
+        .into_iter()
+        .filter(others)
+        .filter_map(target)
+        .collect()
+}
+
+/// Runs until nobody listens any more. `running` says whether the engine has a process, `seen` who the peers are.
+pub async fn run(
+    settings: Arc<Settings>,
+    mut running: watch::Receiver<bool>,
+    seen: watch::Receiver<Seen>,
+    observations: mpsc::Sender<Observation>,
+) {
+    let (mut probe, monitor) = match (Probe::new(DEADLINE), Monitor::new(DEADLINE)) {
+        (Ok(probe), Ok(monitor)) => (probe, monitor),
+        (Err(err), _) | (_, Err(err)) => {
+            tracing::error!("the engine cannot be asked anything: {err}");
+            return;
+        }
+    };
+    let target = target(&settings);
+    let mut eager = 0;
+    loop {
+        let engine = if *running.borrow_and_update() {
+            Some(probe.look(&target).await)
+        } else {
+            None
+        };
+        let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
+        let known = seen.borrow().clone();
+        let peers = knock(&monitor, peers(&settings, &known), routes).await;
+        let observation = Observation {
+            engine,
+            peers,
+            at: Instant::now(),
+        };
+        let well = observation.engine_is_well();
+        let starting = observation.engine.is_some() && !well;
+        if observations.send(observation).await.is_err() {
+            return;
+        }
+        eager = if starting { eager + 1 } else { 0 };
+        let soon = starting && eager <= EAGER_LOOKS;
+        let pause = if soon {
+            EAGER.min(settings.poll_interval)
+        } else {
+            settings.poll_interval
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = running.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn target(settings: &Settings) -> Target {
+    let client = match settings.engine.kind {
+        EngineKind::NatsServer => Some(settings.listen.client),
+        // Its client port is random; /varz tells it.
+        EngineKind::Nimsforest => None,
+    };
+    Target {
+        node: settings.node.clone(),
+        monitor: settings.listen.monitor,
+        client,
+    }
+}
+
+async fn knock(monitor: &Monitor, targets: Vec<PeerTarget>, routes: Option<&Routez>) -> Vec<Peer> {
+    join_all(
+        targets
+            .into_iter()
+            .map(|target| knock_at(monitor, target, routes)),
+    )
+    .await
+}
+
+async fn knock_at(monitor: &Monitor, target: PeerTarget, routes: Option<&Routez>) -> Peer {
+    let address = SocketAddr::new(target.ip, target.cluster);
+    let connected = tokio::time::timeout(DEADLINE, TcpStream::connect(address)).await;
+    let port = target.cluster;
+    let (tcp, error) = match connected {
+        Ok(Ok(_)) => (true, None),
+        Ok(Err(err)) => (false, Some(format!("TCP {port}: {err}"))),
+        Err(_) => (
+            false,
+            Some(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs())),
+        ),
+    };
+    let route = tcp && stands(monitor, &target, routes).await;
+    let error = error.or_else(|| (!route).then(|| "it answers, and no route to it stands".to_owned()));
+    Peer {
+        node: target.node,
+        address: target.ip.to_string(),
+        tcp,
+        route,
+        error,
+    }
+}
+
+/// Is there a route to this peer? By name where the server tells names (2.10 and later), else by the server id
+/// that the peer's own monitoring port tells.
+async fn stands(monitor: &Monitor, target: &PeerTarget, routes: Option<&Routez>) -> bool {
+    let Some(Routez { routes }) = routes else {
+        return false;
+    };
+    if routes.iter().any(|route| route.remote_name == target.node) {
+        return true;
+    }
+    if routes.iter().all(|route| !route.remote_name.is_empty()) {
+        return false;
+    }
+    let varz = monitor.varz(SocketAddr::new(target.ip, target.monitor)).await;
+    varz.is_ok_and(|varz| routes.iter().any(|route| route.remote_id == varz.server_id))
+}

@@ -1,0 +1,102 @@
+//! Step `binaries`: the engine's executable is there, is for this machine, and is the one that was asked for.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forest_core::reason::Reason;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::driver::{Look, Looked, Seen, Step};
+use crate::engine::binary::{Inspector, State};
+use crate::engine::download::{Bounds, copy, fetch_http, file_path};
+use crate::fault::{Fault, chain};
+use crate::settings::{Download, Engine};
+use crate::share::lane::Lane;
+
+/// How long copying from a file may take: it may lie on the share, where the binaries travel.
+const COPY: Duration = Duration::from_secs(240);
+
+/// The step for one executable.
+pub struct BinariesStep {
+    binary: PathBuf,
+    download: Option<Download>,
+    inspector: Arc<Mutex<Inspector>>,
+    copies: Arc<Lane>,
+}
+
+impl BinariesStep {
+    /// For the engine's executable.
+    #[must_use]
+    pub fn new(engine: &Engine) -> Self {
+        Self {
+            binary: engine.binary.clone(),
+            download: engine.download.clone(),
+            inspector: Arc::default(),
+            copies: Arc::new(Lane::new("binary-copy")),
+        }
+    }
+}
+
+impl Step for BinariesStep {
+    fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
+        let (binary, inspector) = (self.binary.clone(), Arc::clone(&self.inspector));
+        let sha256 = self.download.as_ref().map(|download| download.sha256);
+        let fetchable = self.download.is_some();
+        async move {
+            let path = binary.clone();
+            let look = move || {
+                inspector
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .look(&path, sha256)
+            };
+            let state = match tokio::task::spawn_blocking(look).await {
+                Ok(state) => state,
+                Err(err) => State::Unreadable(err.to_string()),
+            };
+            let result = match state.fault(&binary) {
+                None => Ok(Look::Stands(binary.display().to_string())),
+                // Whatever stands in the way, the right file in its place puts it right.
+                Some(fault) if fetchable => Ok(Look::Differs(fault)),
+                Some(fault) => Err(fault),
+            };
+            result.into()
+        }
+        .boxed()
+    }
+
+    fn act(&self, _seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
+        let (binary, download) = (self.binary.clone(), self.download.clone());
+        let copies = Arc::clone(&self.copies);
+        async move {
+            let Some(download) = download else {
+                return Ok("nothing to fetch".to_owned());
+            };
+            let done = format!("fetched {}", binary.display());
+            match file_path(&download.url) {
+                None => fetch_http(&download, &binary, Bounds::default()).await?,
+                Some(source) => {
+                    let what = format!("copying {}", source.display());
+                    let job = move || copy_file(&source, &download, &binary);
+                    let copied = copies.run(&what, COPY, job).await;
+                    copied.map_err(|err| Fault::new(Reason::DownloadFailed, chain(&err)))??;
+                }
+            }
+            Ok(done)
+        }
+        .boxed()
+    }
+}
+
+fn copy_file(source: &std::path::Path, download: &Download, target: &std::path::Path) -> Result<(), Fault> {
+    let mut file = File::open(source).map_err(|err| {
+        Fault::new(
+            Reason::DownloadFailed,
+            format!("failed to open {}: {err}", source.display()),
+        )
+    })?;
+    copy(&mut file, download, target, Bounds::default())
+}

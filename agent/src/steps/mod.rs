@@ -1,0 +1,84 @@
+//! The steps of `run`, each a look and an act; [`all`] puts them together for the driver and for `check`.
+
+pub mod address;
+mod binaries;
+mod engine;
+mod local;
+mod registry;
+mod share;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use forest_core::registry::Limits;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::child::Want;
+use crate::driver::{Step, StepName};
+use crate::settings::Settings;
+use crate::share::lane::Lane;
+
+pub use address::AddressStep;
+pub use binaries::BinariesStep;
+pub use engine::{EngineStep, Wanted, wanted};
+pub use local::{DataDirStep, NodeInfoStep};
+pub use registry::{Claimed, Kept, Registrar, RegistryStep};
+pub use share::DirStep;
+
+/// Every step for this node, in order. What the engine's step wants goes to `wants`.
+#[must_use]
+pub fn all(
+    settings: &Arc<Settings>,
+    limits: Limits,
+    kept: Kept,
+    wants: mpsc::UnboundedSender<Want>,
+) -> Vec<(StepName, Arc<dyn Step>)> {
+    let lane = Arc::new(Lane::new("registry-read"));
+    let registrar = Registrar::new(Arc::clone(settings), limits, Arc::clone(&lane));
+    let (forest, node) = (settings.forest.clone(), settings.node.clone());
+    vec![
+        (StepName::Address, Arc::new(AddressStep::new(settings.address))),
+        (StepName::Share, Arc::new(DirStep::new(settings, lane))),
+        (
+            StepName::NodeInfo,
+            Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node)),
+        ),
+        (
+            StepName::DataDir,
+            Arc::new(DataDirStep::new(settings.engine.data_dir.clone())),
+        ),
+        (StepName::Binaries, Arc::new(BinariesStep::new(&settings.engine))),
+        (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
+        (
+            StepName::Engine,
+            Arc::new(EngineStep::new(Arc::clone(settings), wants)),
+        ),
+    ]
+}
+
+/// What tells this installation from another with the same id: a digest of machine-id and state_dir. A machine
+/// that was built anew has another machine-id; two agents on one machine have different state directories.
+#[must_use]
+pub fn instance(state_dir: &Path) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let digest = Sha256::new()
+        .chain_update(machine.trim())
+        .chain_update([0])
+        .chain_update(state_dir.as_os_str().as_encoded_bytes())
+        .finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_a_stable_digest_of_its_state_dir() {
+        let one = instance(Path::new("/var/lib/forest-agent"));
+        assert_eq!(one.len(), 16);
+        assert_eq!(one, instance(Path::new("/var/lib/forest-agent")));
+        assert_ne!(one, instance(Path::new("/var/lib/other")));
+    }
+}

@@ -1,0 +1,96 @@
+//! `make demo`: one node from nothing to healthy, shown step by step with the programs a user would type.
+//! Everything happens on a loopback address, below a temp directory, and ends with the demo.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use forest_tests::node::{Node, node};
+use forest_tests::process;
+use rustix::process::Signal;
+
+fn main() -> ExitCode {
+    match demo() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("the demo failed: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo() -> anyhow::Result<()> {
+    let engine = PathBuf::from(
+        std::env::args_os()
+            .nth(1)
+            .context("usage: demo PATH-OF-NATS-SERVER")?,
+    );
+    let mut grove = node("grove-node-1", &engine).prepare();
+    say("a node needs one file, agent.yaml. This one lives on a loopback address and in a temp directory:");
+    let config = std::fs::read_to_string(grove.path("agent.yaml"))?;
+    for line in config.lines().filter(|line| !line.starts_with("poll_interval")) {
+        println!("    {line}");
+    }
+
+    say("what would the agent write into the forest's shared registry? (nothing is touched)");
+    show(&grove, &["register", "--dry-run"])?;
+
+    say("the agent runs; it makes the machine a node, step by step, and says so at /health:");
+    grove.start();
+    grove.until_pass();
+    println!("    $ curl http://{}/health", grove.health_address());
+    print_indented(&format!("{:#}", grove.health()));
+
+    say("the same for a person:");
+    show(&grove, &["status"])?;
+
+    say("the entry stands in the registry now, so there is nothing to change:");
+    show(&grove, &["register", "--dry-run"])?;
+
+    let engine = grove.engine_pid();
+    say(&format!("something kills the NATS server: kill -9 {engine}"));
+    process::signal(engine, Signal::KILL);
+    let fail = grove.until_reason("engine:process", "engine_exited");
+    println!(
+        "    /health says at once: {}",
+        fail["output"].as_str().unwrap_or_default()
+    );
+    let health = grove.until_pass();
+    ensure!(health["engine"]["pid"] != engine, "the engine has another pid");
+    println!("    and a moment later it is back:");
+    show(&grove, &["status"])?;
+
+    say("systemctl stop, and nothing is left running:");
+    let code = grove.stop();
+    let left = grove.processes();
+    if code != Some(0) || !left.is_empty() {
+        bail!("the agent ended with {code:?}, and left {left:?}");
+    }
+    println!("    the agent ended with code 0; processes left: none");
+    say("that was it. `forest-agent --help` and README.md go on from here.");
+    Ok(())
+}
+
+fn say(text: &str) {
+    println!("\n==> {text}");
+}
+
+fn show(node: &Node, args: &[&str]) -> anyhow::Result<()> {
+    println!("    $ forest-agent {} --config agent.yaml", args.join(" "));
+    let output = node.run(args);
+    print_indented(&String::from_utf8_lossy(&output.stdout));
+    if !output.status.success() {
+        bail!(
+            "`forest-agent {}` failed: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+fn print_indented(text: &str) {
+    for line in text.lines() {
+        println!("    {line}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The life of an agent: killed, executed anew, refused beside another, stopped.
+
+use std::fs;
+
+use forest_tests::node::{agent_binary, node};
+use forest_tests::process;
+use forest_tests::wait::{until, until_value};
+use forest_tests::{http, nats};
+use rustix::process::Signal;
+
+#[test]
+fn a_node_converges_with_every_server_there_is() {
+    for server in nats::servers() {
+        let mut grove = node("grove-node-1", &server).start();
+        let health = grove.until_pass();
+        assert_eq!(health["step"], "ready");
+        assert_eq!(health["engine"]["kind"], "nats-server");
+        assert!(server.display().to_string().contains("debian") || health["engine"]["version"] == "2.15.1");
+        let registry = fs::read_to_string(&grove.registry).unwrap();
+        assert!(registry.contains("\"grove-node-1\"") && registry.contains(&grove.ip.to_string()));
+        let varz = http::get((grove.ip, 8222).into(), "/varz").unwrap().json();
+        assert_eq!(varz["server_name"], "grove-node-1");
+        assert_eq!(grove.get("/readyz").unwrap().code, 200);
+        assert_eq!(grove.get("/livez").unwrap().code, 200);
+        assert!(
+            !grove.get("/events").unwrap().json()["events"]
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            grove
+                .get("/health")
+                .unwrap()
+                .head
+                .contains("application/health+json")
+        );
+        assert_eq!(grove.get("/nonsense").unwrap().code, 404);
+        assert!(grove.run(&["status"]).status.success());
+        assert!(grove.run(&["check"]).status.success());
+        assert_eq!(grove.stop(), Some(0));
+        assert_eq!(grove.processes(), []);
+    }
+}
+
+#[test]
+fn an_agent_killed_with_9_leaves_its_engine_to_the_next() {
+    let server = nats::servers().remove(0);
+    let mut grove = node("grove-node-1", &server).start();
+    grove.until_pass();
+    let engine = grove.engine_pid();
+    grove.signal(Signal::KILL);
+    assert_eq!(grove.ended(), None);
+    assert!(process::runs(engine), "the engine has not noticed");
+    let log = grove.path("state/log/engine.log");
+    let written = fs::read_to_string(&log).unwrap();
+    grove.start();
+    grove.until_pass();
+    assert_eq!(grove.engine_pid(), engine);
+    assert!(
+        fs::read_to_string(&log).unwrap().starts_with(&written),
+        "its log goes on"
+    );
+    assert_eq!(grove.health()["engine"]["restarts"], 0);
+    // An adopted engine that ends is noticed, and started again.
+    process::signal(engine, Signal::KILL);
+    let next = until("another engine runs", || {
+        grove.health()["engine"]["pid"]
+            .as_u64()
+            .filter(|pid| *pid != u64::from(engine))
+    });
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+    assert!(!process::runs(u32::try_from(next).unwrap()));
+    assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
+    let server = nats::servers().remove(0);
+    let mut grove = node("grove-node-1", &server).prepare();
+    // The agent runs from a file of its own, so that a newer one can be put in its place.
+    let binary = grove.path("forest-agent");
+    fs::copy(agent_binary(), &binary).unwrap();
+    grove.start_with(&binary);
+    grove.until_pass();
+    let (agent, engine) = (grove.agent_pid(), grove.engine_pid());
+    let newer = grove.path("forest-agent.new");
+    fs::copy(agent_binary(), &newer).unwrap();
+    fs::rename(&newer, &binary).unwrap();
+    let exe = || {
+        fs::read_link(format!("/proc/{agent}/exe"))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    assert!(exe().ends_with("(deleted)"), "it runs from the file that is gone");
+    grove.signal(Signal::HUP);
+    until_value("the newer file runs", exe, |path| !path.ends_with("(deleted)"));
+    grove.until_pass();
+    assert_eq!((grove.agent_pid(), grove.engine_pid()), (agent, engine));
+    // The child is still this process's own: its end is seen with its signal.
+    process::signal(engine, Signal::KILL);
+    let exit = until_value(
+        "the end is seen",
+        || grove.health()["engine"]["last_exit"].clone(),
+        |exit| !exit.is_null(),
+    );
+    assert_eq!(exit["signal"], 9);
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn hup_with_a_bad_config_or_a_broken_binary_changes_nothing() {
+    let server = nats::servers().remove(0);
+    let mut grove = node("grove-node-1", &server).prepare();
+    let binary = grove.path("forest-agent");
+    fs::copy(agent_binary(), &binary).unwrap();
+    grove.start_with(&binary);
+    grove.until_pass();
+    let good = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    fs::write(grove.path("agent.yaml"), format!("{good}nonsense: 1\n")).unwrap();
+    grove.signal(Signal::HUP);
+    until("the refusal is logged", || {
+        grove.log().contains("not reloading").then_some(())
+    });
+    fs::write(grove.path("agent.yaml"), &good).unwrap();
+    fs::write(grove.path("broken"), "no executable").unwrap();
+    fs::rename(grove.path("broken"), &binary).unwrap();
+    grove.signal(Signal::HUP);
+    until("the second refusal is logged", || {
+        (grove.log().matches("not reloading").count() == 2).then_some(())
+    });
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+}
+
+#[test]
+fn a_second_agent_on_the_same_state_dir_is_refused_and_names_the_first() {
+    let server = nats::servers().remove(0);
+    let mut grove = node("grove-node-1", &server).start();
+    grove.until_pass();
+    let second = grove.run(&["run"]);
+    assert_eq!(second.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&second.stderr);
+    assert!(stderr.contains(&format!("pid {}", grove.agent_pid())), "{stderr}");
+    // Also after the first has executed itself anew.
+    grove.signal(Signal::HUP);
+    until("it has reloaded", || {
+        grove.log().contains("took over").then_some(())
+    });
+    assert_eq!(grove.run(&["run"]).status.code(), Some(1));
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
+}

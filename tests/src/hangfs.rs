@@ -3,6 +3,9 @@
 //! Nothing is cached: every access reaches the gate. While it hangs, requests wait there, as those of a lost
 //! server do; `fail_with` makes it answer every request with one errno, as a dead share does. flock(2) is the
 //! kernel's own, local to this machine. Needs root and /dev/fuse, but neither libfuse nor fusermount.
+//!
+//! A process that is killed while it hangs on a file system of its own cannot die: `umount -f` on the mountpoint
+//! lets it go.
 
 mod gate;
 mod handles;

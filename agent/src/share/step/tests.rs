@@ -2,7 +2,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 
 use proptest::prelude::*;
@@ -377,13 +376,4 @@ proptest! {
         prop_assert_eq!(done.contains(&"detach"), ours && dead);
         prop_assert_eq!(given.kernel.state().mounts.len(), 1);
     }
-}
-
-#[test]
-fn a_password_file_is_a_path_and_no_secret() {
-    // What is shown of the settings may name the file, never its contents.
-    let given = Given::a_share();
-    let shown = format!("{:?}", given.share);
-    assert!(shown.contains(&format!("{:?}", PathBuf::from(&given.share.password_file))));
-    assert!(!shown.contains("s3cret"));
 }

@@ -1,8 +1,12 @@
 //! A file system that hangs or dies on command: it mirrors a directory, through FUSE, as a network share would.
 //!
-//! Nothing is cached: every access reaches the gate. While it hangs, requests wait there, as those of a lost
-//! server do; `fail_with` makes it answer every request with one errno, as a dead share does. flock(2) is the
-//! kernel's own, local to this machine. Needs root and /dev/fuse, but neither libfuse nor fusermount.
+//! Nothing is cached: every access asks the file system. While it hangs, requests wait, as those to a lost server
+//! do, and whoever waits can be killed; `fail_with` makes it answer every request with one errno, as a dead share
+//! does. flock(2) is the kernel's own, local to this machine. Needs root and /dev/fuse, but neither libfuse nor
+//! fusermount.
+//!
+//! Only the process that serves a file system cannot be killed while that hangs; should it come to that,
+//! `umount -f` on the mountpoint lets it go.
 
 mod gate;
 mod handles;
@@ -12,7 +16,8 @@ mod nodes;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use fuser::{BackgroundSession, Config, Session, SessionACL};
@@ -22,13 +27,13 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use gate::{Gate, State};
 use mirror::Mirror;
 
-/// Requests that wait at the gate keep their thread; more of them wait in the kernel.
-const THREADS: usize = 4;
-
 /// A mounted file system; dropped, it lets go of all that hangs (with EIO) and is unmounted.
 pub struct HangFs {
     mountpoint: PathBuf,
     gate: Arc<Gate>,
+    /// The root, which leads there also when somebody has unmounted it.
+    root: Arc<OwnedFd>,
+    hold: Mutex<Option<JoinHandle<()>>>,
     _session: BackgroundSession,
 }
 
@@ -46,19 +51,25 @@ impl HangFs {
             .with_context(|| format!("failed to open {}", backing.display()))?;
         let mut config = Config::default();
         config.acl = SessionACL::All;
-        config.n_threads = Some(THREADS);
+        config.n_threads = Some(1);
         let device = connect(&mountpoint)
             .with_context(|| format!("failed to mount a FUSE file system at {}", mountpoint.display()))?;
-        let session = Session::from_fd(mirror, device, SessionACL::All, config)
-            .and_then(Session::spawn)
-            .with_context(|| format!("failed to serve {}", mountpoint.display()));
-        if session.is_err() {
+        let serve = || -> anyhow::Result<_> {
+            let session = Session::from_fd(mirror, device, SessionACL::All, config)?.spawn()?;
+            let root = rustix::fs::openat(CWD, &mountpoint, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            Ok((session, root))
+        };
+        let served = serve().with_context(|| format!("failed to serve {}", mountpoint.display()));
+        if served.is_err() {
             let _ = unmount(&mountpoint, UnmountFlags::DETACH);
         }
+        let (session, root) = served?;
         Ok(Self {
             mountpoint,
             gate,
-            _session: session?,
+            root: Arc::new(root),
+            hold: Mutex::default(),
+            _session: session,
         })
     }
 
@@ -70,30 +81,47 @@ impl HangFs {
 
     /// From now on requests wait.
     pub fn hang(&self) {
-        self.gate.set(State::Hanging);
+        if self.gate.state() == State::Hanging {
+            return;
+        }
+        self.change(State::Serving);
+        let (gate, root) = (Arc::clone(&self.gate), Arc::clone(&self.root));
+        let hold = thread::spawn(move || {
+            gate.set(State::Holding(rustix::thread::gettid()));
+            // Answered when the state changes again; the answer is nobody's concern.
+            let _ = rustix::fs::fstatfs(&root);
+        });
+        self.gate.until_hanging();
+        *self.lock() = Some(hold);
     }
 
     /// From now on every request fails with `errno`, those that wait too.
     pub fn fail_with(&self, errno: i32) {
-        self.gate.set(State::Failing(errno));
+        self.change(State::Failing(errno));
     }
 
     /// From now on requests are served, those that wait too.
     pub fn resume(&self) {
-        self.gate.set(State::Serving);
+        self.change(State::Serving);
     }
 
-    /// How many requests wait now, at most one for each thread of the file system.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.gate.waiting()
+    fn change(&self, state: State) {
+        self.gate.set(state);
+        let hold = self.lock().take();
+        if let Some(hold) = hold {
+            // It cannot panic.
+            let _ = hold.join();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for HangFs {
     fn drop(&mut self) {
-        self.gate
-            .set(State::Failing(rustix::io::Errno::IO.raw_os_error()));
+        self.fail_with(rustix::io::Errno::IO.raw_os_error());
         // Lazily: a file that is still open must not keep the mount. A failure means that it is gone already.
         let _ = unmount(&self.mountpoint, UnmountFlags::DETACH);
     }

@@ -50,7 +50,8 @@ impl DirError {
             Self::Io { source, .. } => match *source {
                 Errno::ACCESS | Errno::PERM => Reason::SharePermission,
                 Errno::NOENT | Errno::NOTDIR => Reason::ShareNotFound,
-                _ => Reason::ShareDead,
+                errno if errno::is_dead(errno) => Reason::ShareDead,
+                _ => Reason::ShareMountFailed,
             },
         };
         let message = match &self {

@@ -11,6 +11,10 @@ use crate::fault::Fault;
 use crate::settings::Share;
 
 /// What a failed mount(2) of a cifs share says.
+///
+/// cifs turns the server's NT status into an errno: a refused logon and a share that refuses the user both become
+/// EACCES, an unknown share or directory ENOENT (ENXIO from old servers), a DFS referral EREMOTE. EPERM comes from
+/// the kernel itself, before anything is sent.
 #[must_use]
 pub fn mount_reason(errno: Errno) -> Reason {
     match errno {

@@ -11,6 +11,7 @@
 //!   act ─── look ── password ── resolve ── TCP connect ───────────┴─► detach ── mount(2) ── look
 //! ```
 
+mod blocking;
 pub mod cifs;
 pub mod dir;
 pub mod errno;

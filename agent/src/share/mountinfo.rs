@@ -33,9 +33,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 #[must_use]
 pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let here = || mounts.iter().filter(|mount| mount.mountpoint == path);
-    here()
-        .filter(|lower| !here().any(|upper| upper.parent == lower.id && upper.id != lower.id))
-        .last()
+    here().rfind(|lower| !here().any(|upper| upper.parent == lower.id && upper.id != lower.id))
 }
 
 /// `36 35 98:0 /root /mountpoint options [tags…] - type source super_options`

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forest_core::reason::Reason;
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::blocking::{self, Seen};
 use super::cifs::{self, Request};
 use super::dir::{DirError, ShareDir};
 use super::lane::{Lane, LaneError};
@@ -63,13 +64,6 @@ pub struct ShareStep {
     looks: Lane,
     names: Lane,
     mounts: Lane,
-}
-
-/// What a look finds.
-enum Seen {
-    Absent,
-    Alive(Look),
-    Failing(Mount, Errno),
 }
 
 impl ShareStep {
@@ -137,7 +131,7 @@ impl ShareStep {
             .mounts
             .run("asking for cifs", self.limits.look, move || kernel.has_cifs())
             .await;
-        let known = known.map_err(|err| lane_fault(&err))?;
+        let known = known.map_err(|err| self.lane_fault(&err))?;
         let mut refused = Vec::new();
         for address in self.addresses().await? {
             if !known {
@@ -170,7 +164,7 @@ impl ShareStep {
             .looks
             .run(&what, self.limits.look, open)
             .await
-            .map_err(|err| lane_fault(&err))?;
+            .map_err(|err| self.lane_fault(&err))?;
         opened.map_err(DirError::into_fault)
     }
 
@@ -179,10 +173,10 @@ impl ShareStep {
         let what = format!("a look at {}", self.share.mountpoint.display());
         self.looks
             .run(&what, self.limits.look, move || {
-                see(kernel.as_ref(), &share.mountpoint)
+                blocking::see(kernel.as_ref(), &share.mountpoint)
             })
             .await
-            .map_err(|err| lane_fault(&err))?
+            .map_err(|err| self.lane_fault(&err))?
     }
 
     /// Tries each address in turn. `dead`: our mount to detach first, once its server has answered.
@@ -211,11 +205,11 @@ impl ShareStep {
         let request = Request::new(&self.share, address, password)?;
         let (kernel, share) = (Arc::clone(&self.kernel), Arc::clone(&self.share));
         let what = format!("mounting {} at {}", request.source, share.mountpoint.display());
-        let job = move || mount(kernel.as_ref(), &share, address, &request, dead.as_ref());
+        let job = move || blocking::mount(kernel.as_ref(), &share, address, &request, dead.as_ref());
         self.mounts
             .run(&what, self.limits.mount, job)
             .await
-            .map_err(|err| lane_fault(&err))?
+            .map_err(|err| self.lane_fault(&err))?
     }
 
     async fn password(&self) -> Result<SecretString, Fault> {
@@ -224,7 +218,7 @@ impl ShareStep {
         self.mounts
             .run(&what, self.limits.look, move || password::read(&path))
             .await
-            .map_err(|err| lane_fault(&err))?
+            .map_err(|err| self.lane_fault(&err))?
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Fault> {
@@ -240,6 +234,15 @@ impl ShareStep {
             Ok(Err(err)) => Err(format!("{address}: {err}")),
             Err(_) => Err(format!("{address}: no answer within {:?}", self.limits.connect)),
         }
+    }
+
+    fn lane_fault(&self, err: &LaneError) -> Fault {
+        let reason = match err {
+            LaneError::Hung { .. } => Reason::ShareHung,
+            LaneError::Panicked { .. } | LaneError::Thread { .. } => Reason::ShareMountFailed,
+        };
+        let message = format!("{}: {}", cifs::source(&self.share), chain(err));
+        Fault::new(reason, message)
     }
 
     fn is_ours(&self, mount: &Mount) -> bool {
@@ -286,79 +289,6 @@ impl ShareStep {
         );
         Fault::new(Reason::ShareUnreachable, message)
     }
-}
-
-/// Blocks as long as the share does.
-fn see(kernel: &dyn Mounter, mountpoint: &Path) -> Result<Seen, Fault> {
-    let mount = match kernel.mount_at(mountpoint) {
-        Ok(mount) => mount,
-        Err(DirError::NotMounted { .. }) => return Ok(Seen::Absent),
-        Err(err) => return Err(err.into_fault()),
-    };
-    let begun = Instant::now();
-    Ok(match kernel.probe(mountpoint, &mount) {
-        Ok(()) => Seen::Alive(Look {
-            mount,
-            latency: begun.elapsed(),
-        }),
-        Err(DirError::NotMounted { .. }) => Seen::Absent,
-        Err(DirError::Io { source, .. }) => Seen::Failing(mount, source),
-    })
-}
-
-/// Blocks as long as the server does. Whatever came to stand at the mountpoint meanwhile is left alone: the look
-/// that follows judges it.
-fn mount(
-    kernel: &dyn Mounter,
-    share: &Share,
-    address: SocketAddr,
-    request: &Request,
-    dead: Option<&Mount>,
-) -> Result<(), Fault> {
-    let mountpoint = &share.mountpoint;
-    if let Some(standing) = standing(kernel, mountpoint)? {
-        if dead.is_none_or(|dead| dead.id != standing.id || dead.source != standing.source) {
-            return Ok(());
-        }
-        tracing::warn!(source = request.source, mountpoint = %mountpoint.display(), "detaching the dead share");
-        kernel.detach(mountpoint).map_err(|errno| {
-            let message = format!(
-                "failed to detach the dead {} from {}: {}",
-                request.source,
-                mountpoint.display(),
-                errno::name(errno)
-            );
-            Fault::new(Reason::ShareMountFailed, message)
-        })?;
-        if self::standing(kernel, mountpoint)?.is_some() {
-            return Ok(());
-        }
-    }
-    kernel.create(mountpoint).map_err(|err| {
-        let message = chain(&err);
-        Fault::new(Reason::ShareMountFailed, message)
-    })?;
-    kernel
-        .mount(request)
-        .map_err(|errno| errno::mount_fault(share, address, errno))?;
-    tracing::info!(source = request.source, mountpoint = %mountpoint.display(), %address, "mounted the share");
-    Ok(())
-}
-
-fn standing(kernel: &dyn Mounter, mountpoint: &Path) -> Result<Option<Mount>, Fault> {
-    match kernel.mount_at(mountpoint) {
-        Ok(mount) => Ok(Some(mount)),
-        Err(DirError::NotMounted { .. }) => Ok(None),
-        Err(err) => Err(err.into_fault()),
-    }
-}
-
-fn lane_fault(err: &LaneError) -> Fault {
-    let reason = match err {
-        LaneError::Hung { .. } => Reason::ShareHung,
-        LaneError::Panicked { .. } | LaneError::Thread { .. } => Reason::ShareMountFailed,
-    };
-    Fault::new(reason, chain(err))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The file system's requests, each passed on to the backing directory once it has come through the gate.
+//! The file system's requests, each passed on to the backing directory unless the gate is shut.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -319,7 +319,8 @@ impl Filesystem for Mirror {
         answer!(self, reply, self.sync_dir(ino), () => reply.ok());
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.gate.hold(request.pid());
         let narrow = |figure: u64| u32::try_from(figure).unwrap_or(u32::MAX);
         answer!(self, reply, self.figures(), stat => reply.statfs(
             stat.f_blocks, stat.f_bfree, stat.f_bavail, stat.f_files, stat.f_ffree,

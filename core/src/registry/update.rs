@@ -120,8 +120,20 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     change: impl FnMut(&D) -> Result<Option<D>, E>,
 ) -> Result<Outcome, UpdateError<E>> {
     let deadline = clock.boottime() + limits.give_up;
-    let cx = Context { door, clock, owner, limits, deadline };
-    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
+    let cx = Context {
+        door,
+        clock,
+        owner,
+        limits,
+        deadline,
+    };
+    let mut update = Update {
+        cx,
+        options,
+        change,
+        suspicion: None,
+        document: PhantomData,
+    };
     let mut backoff = cx.backoff();
     loop {
         let file = || options.files.file.clone();
@@ -129,7 +141,9 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
             Attempt::Lost => backoff.wait(clock),
-            Attempt::Bad(source, _) if update.cx.late() => return Err(UpdateError::Corrupt { file: file(), source }),
+            Attempt::Bad(source, _) if update.cx.late() => {
+                return Err(UpdateError::Corrupt { file: file(), source });
+            }
             Attempt::Bad(_, patience) => {
                 if let Some(suspicion) = &update.suspicion {
                     suspicion.wait(&update.cx, &options.files, patience)?;
@@ -203,7 +217,9 @@ where
                 Err(UpdateError::Missing(files.file.clone()))
             };
         }
-        let Limits { stale, torn, give_up, .. } = *self.cx.limits;
+        let Limits {
+            stale, torn, give_up, ..
+        } = *self.cx.limits;
         if self.suspicion.is_none() {
             // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
             self.cx.deadline = self.cx.clock.boottime() + stale + give_up;

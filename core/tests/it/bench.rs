@@ -11,7 +11,7 @@ use forest_core::registry::{
 };
 
 /// A directory behind a door.
-pub trait Bench: Sync {
+pub(crate) trait Bench: Sync {
     /// A new, empty directory.
     fn new() -> Self;
     /// Another client of it.
@@ -33,20 +33,30 @@ pub trait Bench: Sync {
 
     /// The names in the directory, sorted, but for those of the finished registry and the queue.
     fn leftovers(&self) -> Vec<String> {
-        let known = ["registry.json", ".registry.last-good.json", ".registry.flock", "queue.lock"];
-        let entries = fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let known = [
+            "registry.json",
+            ".registry.last-good.json",
+            ".registry.flock",
+            "queue.lock",
+        ];
+        let entries = fs::read_dir(self.dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = entries.filter(|name| !known.contains(&name.as_str())).collect();
         names.sort();
         names
     }
 
     fn corrupt_copies(&self) -> Vec<String> {
-        self.leftovers().into_iter().filter(|name| name.starts_with("registry.json.corrupt-")).collect()
+        self.leftovers()
+            .into_iter()
+            .filter(|name| name.starts_with("registry.json.corrupt-"))
+            .collect()
     }
 }
 
 /// A plain directory.
-pub struct Plain(tempfile::TempDir);
+pub(crate) struct Plain(tempfile::TempDir);
 
 impl Bench for Plain {
     fn new() -> Self {
@@ -62,27 +72,36 @@ impl Bench for Plain {
     }
 }
 
-pub fn grove() -> ForestId {
+pub(crate) fn grove() -> ForestId {
     "grove".parse().unwrap()
 }
 
 /// An owner on a machine of its own, so that nobody can know whether it still runs.
-pub fn elsewhere(label: &str) -> Owner {
-    Owner { boot_id: label.to_owned(), ..Owner::current(label) }
+pub(crate) fn elsewhere(label: &str) -> Owner {
+    Owner {
+        boot_id: label.to_owned(),
+        ..Owner::current(label)
+    }
 }
 
 /// An owner on this machine whose process is gone.
-pub fn gone(label: &str) -> Owner {
+pub(crate) fn gone(label: &str) -> Owner {
     let me = Owner::current(label);
-    Owner { pid_start: me.pid_start + 1, ..me }
+    Owner {
+        pid_start: me.pid_start + 1,
+        ..me
+    }
 }
 
-pub fn creating() -> UpdateOptions {
-    UpdateOptions { create_missing: true, ..UpdateOptions::default() }
+pub(crate) fn creating() -> UpdateOptions {
+    UpdateOptions {
+        create_missing: true,
+        ..UpdateOptions::default()
+    }
 }
 
 /// The plainest change that can be told apart from every other: a tombstone of that name.
-pub fn mark(
+pub(crate) fn mark(
     door: &dyn Door,
     clock: &dyn Clock,
     owner: &Owner,
@@ -96,10 +115,10 @@ pub fn mark(
 }
 
 /// Is the change of [`mark`] there?
-pub fn marked(registry: &Registry, name: &str) -> bool {
+pub(crate) fn marked(registry: &Registry, name: &str) -> bool {
     registry.tombstone(&grove(), &name.parse().unwrap()).is_some()
 }
 
-pub fn later(limits: &Limits) -> Duration {
+pub(crate) fn later(limits: &Limits) -> Duration {
     limits.stranded + Duration::from_secs(1)
 }

@@ -15,7 +15,11 @@ fn contend(queued: bool, updates: usize) {
     let bench = Plain::new();
     let queue = queued.then(|| bench.dir().join("queue.lock"));
     // Time for the slowest disk: the limit is a hang detector here.
-    let limits = Limits { give_up: std::time::Duration::from_secs(600), queue_wait: std::time::Duration::from_secs(600), ..Limits::default() };
+    let limits = Limits {
+        give_up: std::time::Duration::from_secs(600),
+        queue_wait: std::time::Duration::from_secs(600),
+        ..Limits::default()
+    };
     let door = || FsDoor::open(&bench.dir(), queue.clone()).unwrap();
     mark(&door(), &SystemClock, &Owner::current("first"), &limits, "first").unwrap();
 
@@ -23,7 +27,9 @@ fn contend(queued: bool, updates: usize) {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
-                let bytes = bench.get("registry.json").expect("the file was missing for a moment");
+                let bytes = bench
+                    .get("registry.json")
+                    .expect("the file was missing for a moment");
                 Registry::parse(&bytes).expect("a torn read");
                 reads.fetch_add(1, Ordering::SeqCst);
             }
@@ -34,14 +40,23 @@ fn contend(queued: bool, updates: usize) {
                 scope.spawn(move || {
                     let (door, owner) = (door(), Owner::current(&format!("writer {thread}")));
                     for update in 0..updates {
-                        mark(&door, &SystemClock, &owner, limits, &format!("n{thread}-{update}")).unwrap();
+                        mark(
+                            &door,
+                            &SystemClock,
+                            &owner,
+                            limits,
+                            &format!("n{thread}-{update}"),
+                        )
+                        .unwrap();
                     }
                 })
             })
             .collect();
         let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::SeqCst);
-        results.into_iter().for_each(|result| result.expect("a writer failed"));
+        results
+            .into_iter()
+            .for_each(|result| result.expect("a writer failed"));
     });
 
     let registry = bench.registry();

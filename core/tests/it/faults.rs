@@ -15,13 +15,22 @@ enum Start {
     Registry,
     /// The update finds what it wants.
     Unchanged,
-    /// A lease was left by a process that is gone.
+    /// A lease was left by a process that died right after taking it.
     DeadLease,
+    /// The same, dead between its copy's publication and the registry's.
+    HalfCommitted,
     /// A corrupt registry with a good copy.
     Corrupt,
 }
 
-const STARTS: [Start; 5] = [Start::Nothing, Start::Registry, Start::Unchanged, Start::DeadLease, Start::Corrupt];
+const STARTS: [Start; 6] = [
+    Start::Nothing,
+    Start::Registry,
+    Start::Unchanged,
+    Start::DeadLease,
+    Start::HalfCommitted,
+    Start::Corrupt,
+];
 
 fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start) {
     let door = bench.door();
@@ -31,17 +40,25 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
     match start {
         Start::Nothing | Start::Registry => {}
         Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
-        Start::DeadLease => {
-            // Dies where it has staged its text and published the copy, but not the registry.
-            let quiet = || {};
-            let lists_and_reads = (0..).find(|at| {
-                let faulty = FaultyDoor::new(&*door, *at, Fault::DeadBefore, &quiet);
-                mark(&faulty, clock, &gone("dead"), limits, "dead").unwrap_err();
-                bench.dir().join(".registry.lease").exists()
-            });
-            assert!(lists_and_reads.is_some());
-        }
+        Start::DeadLease => die_once(bench, clock, limits, || {
+            bench.dir().join(".registry.lease").exists()
+        }),
+        Start::HalfCommitted => die_once(bench, clock, limits, || {
+            bench.get(".registry.last-good.json") != bench.get("registry.json")
+        }),
         Start::Corrupt => bench.put("registry.json", b"{\"forests\": {\"gro"),
+    }
+}
+
+/// Updaters die, each one call later than the one before, until the directory is in that state.
+fn die_once(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, reached: impl Fn() -> bool) {
+    let (door, quiet) = (bench.door(), || {});
+    for at in 0.. {
+        let faulty = FaultyDoor::new(&*door, at, Fault::DeadBefore, &quiet);
+        mark(&faulty, clock, &gone("dead"), limits, &format!("dead-{at}")).unwrap_err();
+        if reached() {
+            return;
+        }
     }
 }
 
@@ -61,7 +78,11 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     };
     let door = bench.door();
     let faulty = FaultyDoor::new(&*door, at, fault, &parses);
-    let owner = if at % 2 == 0 { gone("faulty") } else { elsewhere("faulty") };
+    let owner = if at % 2 == 0 {
+        gone("faulty")
+    } else {
+        elsewhere("faulty")
+    };
     let result = mark(&faulty, &clock, &owner, &limits, "second");
     if !faulty.struck() {
         result.unwrap_or_else(|err| panic!("{what}: {err}"));
@@ -69,23 +90,43 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     }
     let acknowledged = result.is_ok();
     if acknowledged {
-        assert!(marked(&bench.registry(), "second"), "{what}: acknowledged and not there");
+        assert!(
+            marked(&bench.registry(), "second"),
+            "{what}: acknowledged and not there"
+        );
     }
 
-    mark(&*door, &clock, &elsewhere("next"), &limits, "third").unwrap_or_else(|err| panic!("{what}: next: {err}"));
+    mark(&*door, &clock, &elsewhere("next"), &limits, "third")
+        .unwrap_or_else(|err| panic!("{what}: next: {err}"));
     let registry = bench.registry();
     assert!(marked(&registry, "third"), "{what}");
     assert!(!acknowledged || marked(&registry, "second"), "{what}: lost");
-    assert!(start == Start::Nothing || marked(&registry, "first"), "{what}: lost");
-    let documented = [".registry.lease.", ".registry.gone.", ".registry.new.", "registry.json.corrupt-"];
+    assert!(
+        start == Start::Nothing || marked(&registry, "first"),
+        "{what}: lost"
+    );
+    let documented = [
+        ".registry.lease.",
+        ".registry.gone.",
+        ".registry.new.",
+        "registry.json.corrupt-",
+    ];
     for name in bench.leftovers() {
-        assert!(documented.iter().any(|prefix| name.starts_with(prefix)), "{what}: {name} was left");
+        assert!(
+            documented.iter().any(|prefix| name.starts_with(prefix)),
+            "{what}: {name} was left"
+        );
     }
 
     clock.advance(later(&limits));
-    mark(&*door, &clock, &elsewhere("sweeper"), &limits, "fourth").unwrap_or_else(|err| panic!("{what}: {err}"));
+    mark(&*door, &clock, &elsewhere("sweeper"), &limits, "fourth")
+        .unwrap_or_else(|err| panic!("{what}: {err}"));
     assert_eq!(bench.leftovers(), bench.corrupt_copies(), "{what}: not swept");
-    assert_eq!(bench.corrupt_copies().len(), usize::from(start == Start::Corrupt), "{what}");
+    assert_eq!(
+        bench.corrupt_copies().len(),
+        usize::from(start == Start::Corrupt),
+        "{what}"
+    );
     true
 }
 

@@ -7,7 +7,7 @@ use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
 use jiff::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An error, without effect.
     Refused,
     /// An answer that is lost before the effect.
@@ -23,11 +23,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 6] =
-        [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::DeadBefore, Fault::DeadAfter, Fault::Torn];
+    pub(crate) const ALL: [Fault; 6] = [
+        Fault::Refused,
+        Fault::LostBefore,
+        Fault::LostAfter,
+        Fault::DeadBefore,
+        Fault::DeadAfter,
+        Fault::Torn,
+    ];
 }
 
-pub struct FaultyDoor<'a> {
+pub(crate) struct FaultyDoor<'a> {
     inner: &'a dyn Door,
     at: usize,
     fault: Fault,
@@ -38,25 +44,45 @@ pub struct FaultyDoor<'a> {
 }
 
 impl<'a> FaultyDoor<'a> {
-    pub fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
-        Self { inner, at, fault, calls: AtomicUsize::new(0), dead: AtomicBool::new(false), watch }
+    pub(crate) fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
+        Self {
+            inner,
+            at,
+            fault,
+            calls: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+            watch,
+        }
     }
 
     /// Was the chosen call made?
-    pub fn struck(&self) -> bool {
+    pub(crate) fn struck(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.at
     }
 
-    fn call<T>(&self, op: Op, path: &str, run: impl FnOnce() -> Result<T, DoorError>) -> Result<T, DoorError> {
+    fn call<T>(
+        &self,
+        op: Op,
+        path: &str,
+        run: impl FnOnce() -> Result<T, DoorError>,
+    ) -> Result<T, DoorError> {
         let err = |kind| {
             let source = io::Error::other("injected").into();
-            Err(DoorError { op, path: path.to_owned(), kind, source })
+            Err(DoorError {
+                op,
+                path: path.to_owned(),
+                kind,
+                source,
+            })
         };
         if self.dead.load(Ordering::SeqCst) {
             return err(Kind::Other);
         }
         let strikes = self.calls.fetch_add(1, Ordering::SeqCst) == self.at;
-        self.dead.store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
+        self.dead.store(
+            strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter),
+            Ordering::SeqCst,
+        );
         let result = match self.fault {
             Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
             Fault::LostBefore if strikes => err(Kind::Ambiguous),

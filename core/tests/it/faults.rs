@@ -78,7 +78,7 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     };
     let door = bench.door();
     let faulty = FaultyDoor::new(&*door, at, fault, &parses);
-    let owner = if at % 2 == 0 {
+    let owner = if at.is_multiple_of(2) {
         gone("faulty")
     } else {
         elsewhere("faulty")

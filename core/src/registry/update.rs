@@ -15,14 +15,16 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::commit::put;
 use super::document::{Corrupt, Document, Files};
-use super::door::{Base, Door, DoorError, Kind, Publish, optional};
-use super::lease::{self, Context, Holder, Lease, TakeError};
+use super::door::{Base, Door, DoorError};
+use super::lease::{Context, Holder, Lease};
 use super::limits::Limits;
 use super::owner::Owner;
 use super::read::{Found, LastGood, Snapshot, last_good, look};
 use super::restore::{Restored, Suspicion, quarantine};
 use super::sweep::sweep;
+use super::waiter::{self, TakeError};
 use crate::reason::Reason;
 
 /// Which document, and what may be made of it.
@@ -59,7 +61,7 @@ pub enum UpdateError<E: std::error::Error + 'static> {
     })]
     LeaseHeld {
         /// Who, as far as it is known.
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
         /// How long this update waits in all.
         waited: Duration,
     },
@@ -107,7 +109,8 @@ impl<E: std::error::Error + 'static> UpdateError<E> {
 }
 
 /// Applies `change` to the document, which returns `None` where nothing is to be done. Blocks for at most about
-/// `limits.give_up` plus the time of the calls themselves; `change` may be called more than once.
+/// `limits.give_up`, and as long again plus `limits.stale` where the document is bad; `change` may be called more
+/// than once.
 ///
 /// # Errors
 /// [`UpdateError`]; the change may or may not have been written then.
@@ -184,7 +187,7 @@ where
             ..
         } = self.cx;
         let _turn = door.queue(clock, limits, &owner.label);
-        let lease = lease::take(self.cx).map_err(|err| match err {
+        let lease = waiter::take(self.cx).map_err(|err| match err {
             TakeError::Held(holder) => UpdateError::LeaseHeld {
                 holder,
                 waited: limits.give_up,
@@ -284,52 +287,4 @@ where
             Attempt::Lost
         })
     }
-}
-
-/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
-fn put(
-    door: &dyn Door,
-    lease: &Lease<'_>,
-    files: &Files,
-    bytes: &[u8],
-    base: &Base,
-) -> Result<bool, DoorError> {
-    if !lease.stands()? {
-        return Ok(false);
-    }
-    let (good, json) = (lease.good(), lease.json());
-    // Both are staged before either is published: a full disk is met before anything is replaced.
-    for staged in [&good, &json] {
-        if optional(door.stage(staged, bytes))?.is_none() {
-            return Ok(false);
-        }
-    }
-    for (staged, target, base) in [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)] {
-        if !lease.in_time() {
-            return Ok(false);
-        }
-        let publish = Publish {
-            staged,
-            target,
-            bytes,
-            base,
-            held: lease.held(),
-        };
-        match door.publish(&publish) {
-            Ok(()) => {}
-            Err(err) if err.kind == Kind::Changed => return Ok(false),
-            Err(err) if err.kind == Kind::NotFound => {
-                let lost = optional(door.read(staged))?.is_none();
-                return if lost { Ok(false) } else { Err(err) };
-            }
-            Err(err) if err.kind == Kind::Ambiguous && holds(door, target, bytes)? => {}
-            Err(err) => return Err(err),
-        }
-    }
-    door.sync(&files.file)?;
-    holds(door, &files.file, bytes)
-}
-
-fn holds(door: &dyn Door, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
-    Ok(optional(door.read(path))?.is_some_and(|(found, _)| found == bytes))
 }

@@ -12,7 +12,7 @@ const UPDATES: usize = 20;
 
 /// All threads, while a reader polls the file. `queued`: through the queue, else at the lease alone.
 fn contend(queued: bool, updates: usize) {
-    let bench = Plain::new();
+    let bench = Plain::on_disk();
     let queue = queued.then(|| bench.dir().join("queue.lock"));
     // Time for the slowest disk: the limit is a hang detector here.
     let limits = Limits {

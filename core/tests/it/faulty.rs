@@ -7,7 +7,7 @@ use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
 use jiff::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An error, without effect.
     Refused,
     /// An answer that is lost before the effect.
@@ -23,7 +23,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 6] = [
+    pub(crate) const ALL: [Fault; 6] = [
         Fault::Refused,
         Fault::LostBefore,
         Fault::LostAfter,
@@ -33,7 +33,7 @@ impl Fault {
     ];
 }
 
-pub struct FaultyDoor<'a> {
+pub(crate) struct FaultyDoor<'a> {
     inner: &'a dyn Door,
     at: usize,
     fault: Fault,
@@ -44,7 +44,7 @@ pub struct FaultyDoor<'a> {
 }
 
 impl<'a> FaultyDoor<'a> {
-    pub fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
+    pub(crate) fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
         Self {
             inner,
             at,
@@ -56,7 +56,7 @@ impl<'a> FaultyDoor<'a> {
     }
 
     /// Was the chosen call made?
-    pub fn struck(&self) -> bool {
+    pub(crate) fn struck(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.at
     }
 

@@ -198,6 +198,8 @@ impl Follower {
     fn roll(&mut self) -> io::Result<()> {
         let aside = self.file.set_aside(self.limits.file_bytes, self.limits.files);
         // What arrived while it was copied.
+        let len = self.file.len()?;
+        self.skip_if_behind(len);
         self.read_on()?;
         // Also where the copy failed: a full disk must not become fuller.
         self.file.cut()?;

@@ -2,9 +2,9 @@
 //! they are is not known here.
 //!
 //! ```text
-//!   SupervisorHandle ──► supervisor (one task a child) ──► machine: decides, pure
-//!                          │        │        │
-//!                       spawner    pidfd    log (one thread a child)
+//!   SupervisorHandle ──► driver (one task a child) ──► machine: decides, pure
+//!                          │        │       │
+//!                       spawner   pidfd    log (one thread a child)
 //!                     (one thread)
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 mod adopt;
 mod command;
+mod driver;
 mod limits;
 mod log;
 mod machine;
@@ -36,10 +37,10 @@ pub use self::spawn::{SpawnError, SpawnErrorKind};
 pub use self::status::{ChildPhase, ChildStatus};
 pub use self::supervisor::{SupervisorHandle, Want};
 
+use self::driver::Parts;
 use self::log::Log;
 use self::record::Records;
 use self::spawn::Spawner;
-use self::supervisor::Parts;
 use crate::fault::Fault;
 
 /// What the children of one agent have in common. Made once; the thread that starts processes lives as long as

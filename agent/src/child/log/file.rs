@@ -7,13 +7,16 @@
 //! between the last read and the cut.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
+
+/// How often a copy is begun anew while the child writes faster than it is copied.
+const COPIES: u32 = 3;
 
 /// The file, and how far it has been read.
 #[derive(Debug)]
@@ -128,8 +131,13 @@ impl LogFile {
             return Ok(());
         }
         let temp = old(0);
-        self.copy_end(&temp, max)
-            .inspect_err(|_| drop(std::fs::remove_file(&temp)))?;
+        // Again where the child was faster; one that always is loses lines that nobody could read.
+        for _ in 0..COPIES {
+            let copied = self.copy_end(&temp, max);
+            if copied.inspect_err(|_| drop(std::fs::remove_file(&temp)))? {
+                break;
+            }
+        }
         for n in (1..files).rev() {
             match std::fs::rename(old(n - 1), old(n)) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
@@ -139,7 +147,8 @@ impl LogFile {
         Ok(())
     }
 
-    fn copy_end(&mut self, to: &Path, max: u64) -> io::Result<()> {
+    /// Tells whether it came to the end.
+    fn copy_end(&mut self, to: &Path, max: u64) -> io::Result<bool> {
         // Room for what arrives meanwhile, and an end however fast the child writes on.
         let room = max + max / 4;
         let len = self.len()?;
@@ -151,8 +160,7 @@ impl LogFile {
             .truncate(true)
             .mode(0o600)
             .open(to)?;
-        io::copy(&mut (&self.file).take(room), &mut copy)?;
-        copy.flush()
+        Ok(io::copy(&mut (&self.file).take(room), &mut copy)? < room)
     }
 
     /// Cuts it to nothing.

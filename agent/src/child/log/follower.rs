@@ -78,15 +78,9 @@ impl Shown {
 }
 
 impl Follower {
-    /// Opens the log at `path`, and fills the tail from what was followed already.
-    pub(super) fn open(
-        path: &Path,
-        limits: LogLimits,
-        sink: Sink,
-        state: watch::Sender<LogState>,
-    ) -> io::Result<Self> {
+    /// Follows `file`. What of it was followed already is not shown again.
+    pub(super) fn new(file: LogFile, limits: LogLimits, sink: Sink, state: watch::Sender<LogState>) -> Self {
         let now = Instant::now();
-        let file = LogFile::open(path)?;
         let shown = Shown {
             gate: Gate::new(limits.lines_per_second, now),
             sink,
@@ -95,7 +89,7 @@ impl Follower {
             tail_chars: limits.tail_chars,
             changed: true,
         };
-        let mut follower = Self {
+        Self {
             splitter: Splitter::new(limits.line_bytes),
             shown,
             flood: FloodMeter::new(limits.flood_bytes, limits.flood_hold, now),
@@ -105,12 +99,11 @@ impl Follower {
             limits,
             file,
             state,
-        };
-        follower.refill_tail()?;
-        Ok(follower)
+        }
     }
 
-    fn refill_tail(&mut self) -> io::Result<()> {
+    /// Fills the tail from what was followed already.
+    pub(super) fn refill_tail(&mut self) -> io::Result<()> {
         let end = self.file.offset();
         let start = end.saturating_sub(CHUNK as u64);
         self.file.go_to(start);
@@ -198,6 +191,8 @@ impl Follower {
     fn roll(&mut self) -> io::Result<()> {
         let aside = self.file.set_aside(self.limits.file_bytes, self.limits.files);
         // What arrived while it was copied.
+        let len = self.file.len()?;
+        self.skip_if_behind(len);
         self.read_on()?;
         // Also where the copy failed: a full disk must not become fuller.
         self.file.cut()?;

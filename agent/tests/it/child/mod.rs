@@ -2,5 +2,7 @@
 
 mod adoption;
 mod faults;
+#[expect(clippy::unwrap_used, reason = "what a test is made of panics as tests do")]
 mod helper;
+#[expect(clippy::unwrap_used, reason = "what a test is made of panics as tests do")]
 mod kit;

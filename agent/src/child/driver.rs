@@ -17,6 +17,7 @@ use super::command::Command;
 use super::limits::Limits;
 use super::log::{Log, LogState};
 use super::machine::{Action, Event, Goal, Now, Phase, State, step};
+use super::mark;
 use super::process::{self, Exit, Process};
 use super::record::{Record, Records};
 use super::spawn::{Launch, SpawnError, SpawnErrorKind, Spawner, Started};
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     pub(super) prefix: String,
     pub(super) limits: Limits,
     pub(super) records: Arc<Records>,
+    pub(super) mark_path: std::path::PathBuf,
     pub(super) spawner: Spawner,
     pub(super) log_path: std::path::PathBuf,
     pub(super) log: Log,
@@ -115,6 +117,7 @@ impl Driver {
     }
 
     async fn adopt(&mut self) {
+        mark::clear(&self.parts.mark_path).await;
         let record = self.parts.records.get(&self.parts.name);
         let prefix = self.parts.prefix.clone();
         let found = blocking(move || adopt::adopt(record.as_ref(), &prefix))

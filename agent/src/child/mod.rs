@@ -10,7 +10,7 @@
 //!
 //! A child outlives its agent, unless it is shut down. At any instant a kill of the agent leaves it in a state
 //! that the next agent finds: by `children.json`, else by the token in the child's environment. What the module
-//! may touch: `<runtime_dir>/children.json`, `<state_dir>/log/`, and processes that carry a token of theirs.
+//! may touch: `<runtime_dir>/children.{json,lock}`, `<state_dir>/log/`, and processes that carry a token of theirs.
 
 mod adopt;
 mod command;
@@ -18,6 +18,7 @@ mod driver;
 mod limits;
 mod log;
 mod machine;
+mod mark;
 mod process;
 mod record;
 mod spawn;
@@ -49,6 +50,7 @@ use crate::fault::Fault;
 pub struct Children {
     state_dir: PathBuf,
     records: Arc<Records>,
+    mark_path: PathBuf,
     spawner: Spawner,
 }
 
@@ -64,11 +66,13 @@ impl Children {
             Fault::new(Reason::StateDir, format!("cannot make {}: {err}", dir.display()))
         })?;
         let records = Arc::new(Records::open(runtime_dir.join("children.json")));
-        let spawner = Spawner::start(Arc::clone(&records), env).map_err(|err| no_thread(&err))?;
+        let mark_path = runtime_dir.join("children.lock");
+        let spawner = Spawner::start(Arc::clone(&records), mark_path.clone(), env);
         Ok(Self {
             state_dir: state_dir.to_owned(),
             records,
-            spawner,
+            mark_path,
+            spawner: spawner.map_err(|err| no_thread(&err))?,
         })
     }
 
@@ -85,6 +89,7 @@ impl Children {
             prefix: token::prefix(&self.state_dir, name),
             limits,
             records: Arc::clone(&self.records),
+            mark_path: self.mark_path.clone(),
             spawner: self.spawner.clone(),
             log_path,
             log: log.map_err(|err| no_thread(&err))?,

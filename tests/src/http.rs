@@ -40,7 +40,7 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     stream.set_read_timeout(Some(DEADLINE))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

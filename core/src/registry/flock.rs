@@ -176,7 +176,7 @@ pub struct InstanceLock {
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// Another process has it.
-    #[error("{} is held by {}", .path.display(), .pid.map_or("an unknown process".to_owned(), |pid| format!("process {pid}")))]
+    #[error("{} is held by {}", .path.display(), .pid.map_or("an unknown process".to_owned(), |pid| format!("pid {pid}")))]
     Held {
         /// The lock file.
         path: PathBuf,

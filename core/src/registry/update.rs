@@ -179,24 +179,18 @@ where
     F: FnMut(&D) -> Result<Option<D>, E>,
 {
     fn attempt(&mut self) -> Result<Attempt, UpdateError<E>> {
-        let Context {
-            door,
-            clock,
-            owner,
-            limits,
-            ..
-        } = self.cx;
-        let _turn = door.queue(clock, limits, &owner.label);
-        let lease = waiter::take(self.cx).map_err(|err| match err {
+        let cx = self.cx;
+        let _turn = cx.door.queue(cx.clock, cx.limits, &cx.owner.label);
+        let lease = waiter::take(cx).map_err(|err| match err {
             TakeError::Held(holder) => UpdateError::LeaseHeld {
                 holder,
-                waited: limits.give_up,
+                waited: cx.limits.give_up,
             },
             TakeError::Door(err) => err.into(),
         })?;
         let attempt = self.under(&lease);
         if let Ok(Attempt::Done(Outcome::Committed { .. })) = attempt {
-            sweep(&self.cx);
+            sweep(&cx);
         }
         lease.release();
         attempt
@@ -205,14 +199,14 @@ where
     /// Steps 3 to 5, under the lease.
     fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let (bytes, base, what) = match look::<D>(self.cx.door, files)? {
+        let (bytes, base, what) = match self.cx.read(|| look::<D>(self.cx.door, files))? {
             Found::Good(Snapshot { doc, tag, .. }) => return self.apply(lease, &doc, &Base::Tag(tag)),
             Found::Nothing(None) => (None, Base::Absent, Corrupt("missing".to_owned())),
             Found::Nothing(Some((bytes, tag))) => (Some(bytes), Base::Tag(tag), Corrupt::empty()),
             Found::Bad { bytes, tag, what } => (Some(bytes), Base::Tag(tag), what),
         };
         let blank = bytes.as_ref().is_none_or(|bytes| bytes.trim_ascii().is_empty());
-        let copy = last_good::<D>(self.cx.door, files)?;
+        let copy = self.cx.read(|| last_good::<D>(self.cx.door, files))?;
         if blank && matches!(copy, LastGood::None) {
             return if self.options.create_missing {
                 self.apply(lease, &D::empty(), &base)
@@ -275,7 +269,7 @@ where
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
         let committed = put(
-            self.cx.door,
+            &self.cx,
             lease,
             &self.options.files,
             doc.render().as_bytes(),

@@ -137,7 +137,8 @@ impl<'a> Lease<'a> {
 
     /// Is it still this process's? Opens the file anew: what is cached proves nothing.
     pub(super) fn stands(&self) -> Result<bool, DoorError> {
-        let found = optional(self.cx.door.read(&format!("{LEASE}/{}", self.nonce)))?;
+        let path = format!("{LEASE}/{}", self.nonce);
+        let found = optional(self.cx.read(|| self.cx.door.read(&path)))?;
         Ok(self.in_time() && found.is_some_and(|(bytes, _)| bytes == self.record))
     }
 

@@ -54,7 +54,7 @@ fn what_was_acknowledged_outlives_kill_9() {
     assert!(!bench.dir().join(".registry.lease").exists());
 }
 
-/// Starts an updater, kills it after a random time, and returns what it acknowledged.
+/// Starts an updater, kills it a few updates later, and returns what it acknowledged.
 fn one_life(dir: &Path) -> Vec<String> {
     let mut child = Command::new(env::current_exe().unwrap())
         .args([
@@ -68,13 +68,15 @@ fn one_life(dir: &Path) -> Vec<String> {
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    SystemClock.sleep(Duration::from_millis(rand::random_range(10..150)));
-    end(&mut child);
-    let lines = output.lines().map_while(Result::ok);
     // A line that was cut short by the death has no end mark.
-    lines
-        .filter_map(|line| Some(line.strip_prefix("ack ")?.strip_suffix(" end")?.to_owned()))
-        .collect()
+    let ack = |line: String| Some(line.strip_prefix("ack ")?.strip_suffix(" end")?.to_owned());
+    let mut acks = output.lines().map_while(Result::ok).filter_map(ack);
+    let mut names: Vec<String> = acks.by_ref().take(rand::random_range(0..5)).collect();
+    // Anywhere in the next update.
+    SystemClock.sleep(Duration::from_micros(rand::random_range(0..20_000)));
+    end(&mut child);
+    names.extend(acks);
+    names
 }
 
 fn end(child: &mut Child) {
@@ -85,12 +87,12 @@ fn end(child: &mut Child) {
 /// Updates until it is killed.
 fn updater(dir: &Path) -> ! {
     let door = FsDoor::open(dir, Some(dir.join("queue.lock"))).unwrap();
-    let owner = Owner::current("updater");
+    let (owner, mut output) = (Owner::current("updater"), std::io::stdout());
     for number in 0.. {
         let name = format!("p{}-{}-{number}", owner.pid, owner.pid_start);
         mark(&door, &SystemClock, &owner, &Limits::default(), &name).unwrap();
         // Fails, and so ends this process, once nobody reads it any more.
-        writeln!(std::io::stdout(), "ack {name} end").unwrap();
+        writeln!(output, "ack {name} end").unwrap();
     }
     unreachable!("the numbers do not end")
 }

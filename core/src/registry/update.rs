@@ -139,7 +139,7 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     };
     let mut backoff = cx.backoff();
     loop {
-        let file = || options.files.file.clone();
+        let file = || door.shown(&options.files.file);
         match update.attempt()? {
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
@@ -211,7 +211,7 @@ where
             return if self.options.create_missing {
                 self.apply(lease, &D::empty(), &base)
             } else {
-                Err(UpdateError::Missing(files.file.clone()))
+                Err(UpdateError::Missing(self.cx.door.shown(&files.file)))
             };
         }
         let Limits {
@@ -226,7 +226,7 @@ where
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
             _ if age >= torn => Err(UpdateError::NoCopy {
-                file: files.file.clone(),
+                file: self.cx.door.shown(&files.file),
                 source: what,
             }),
             _ => Ok(Attempt::Bad(what, torn)),

@@ -1,12 +1,12 @@
 //! Putting a document in place: the last steps of an update, and the only ones that write what others read.
 
 use super::document::Files;
-use super::door::{Base, Door, DoorError, Kind, Publish, optional};
-use super::lease::Lease;
+use super::door::{Base, DoorError, Kind, Publish, optional};
+use super::lease::{Context, Lease};
 
 /// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
 pub(super) fn put(
-    door: &dyn Door,
+    cx: &Context<'_>,
     lease: &Lease<'_>,
     files: &Files,
     bytes: &[u8],
@@ -18,7 +18,7 @@ pub(super) fn put(
     let (good, json) = (lease.good(), lease.json());
     // Both are staged before either is published: a full disk is met before anything is replaced.
     for staged in [&good, &json] {
-        if optional(door.stage(staged, bytes))?.is_none() {
+        if optional(cx.door.stage(staged, bytes))?.is_none() {
             return Ok(false);
         }
     }
@@ -33,21 +33,21 @@ pub(super) fn put(
             base,
             held: lease.held(),
         };
-        match door.publish(&publish) {
+        match cx.door.publish(&publish) {
             Ok(()) => {}
             Err(err) if err.kind == Kind::Changed => return Ok(false),
             Err(err) if err.kind == Kind::NotFound => {
-                let lost = optional(door.read(staged))?.is_none();
+                let lost = optional(cx.door.read(staged))?.is_none();
                 return if lost { Ok(false) } else { Err(err) };
             }
-            Err(err) if err.kind == Kind::Ambiguous && holds(door, target, bytes)? => {}
+            Err(err) if err.kind == Kind::Ambiguous && holds(cx, target, bytes)? => {}
             Err(err) => return Err(err),
         }
     }
-    door.sync(&files.file)?;
-    holds(door, &files.file, bytes)
+    cx.door.sync(&files.file)?;
+    holds(cx, &files.file, bytes)
 }
 
-fn holds(door: &dyn Door, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
-    Ok(optional(door.read(path))?.is_some_and(|(found, _)| found == bytes))
+fn holds(cx: &Context<'_>, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
+    Ok(optional(cx.read(|| cx.door.read(path)))?.is_some_and(|(found, _)| found == bytes))
 }

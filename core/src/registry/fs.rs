@@ -65,7 +65,7 @@ impl FsDoor {
     fn error(&self, op: Op, path: &str, err: io::Error) -> DoorError {
         DoorError {
             op,
-            path: self.shown.join(path).display().to_string(),
+            path: self.shown(path),
             kind: Errno::from_io_error(&err).map_or(Kind::Other, kind),
             source: err.into(),
         }
@@ -116,6 +116,10 @@ impl Door for FsDoor {
     fn queue(&self, clock: &dyn Clock, limits: &Limits, label: &str) -> Option<Turn> {
         let open = || self.file(FLOCK, OFlags::RDWR | OFlags::CREATE);
         self.queue.as_ref()?.stand(open, clock, limits, label)
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.shown.join(path).display().to_string()
     }
 
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {

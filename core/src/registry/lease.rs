@@ -42,6 +42,19 @@ impl Context<'_> {
         self.clock.boottime() >= self.deadline
     }
 
+    /// Reads once more, and again, where that fails in passing: so does CIFS, with EINVAL, right after a rename
+    /// onto a file that is open.
+    pub(super) fn read<T>(&self, read: impl Fn() -> Result<T, DoorError>) -> Result<T, DoorError> {
+        let mut backoff = self.backoff();
+        for _ in 0..2 {
+            match read() {
+                Err(err) if err.kind == Kind::Other => backoff.wait(self.clock),
+                done => return done,
+            }
+        }
+        read()
+    }
+
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(self.limits.retry_min, self.limits.retry_max)
     }
@@ -57,12 +70,21 @@ pub(super) struct Record {
 }
 
 /// Who holds the lease, as far as its file tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holder {
     /// The process; `None` where the file cannot be read.
     pub owner: Option<Owner>,
     /// RFC 3339: when it made its lease ready, at most a few seconds before it took it; may be empty.
     pub since: String,
+}
+
+impl From<Record> for Holder {
+    fn from(Record { owner, since }: Record) -> Self {
+        Self {
+            owner: Some(owner),
+            since,
+        }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -115,7 +137,8 @@ impl<'a> Lease<'a> {
 
     /// Is it still this process's? Opens the file anew: what is cached proves nothing.
     pub(super) fn stands(&self) -> Result<bool, DoorError> {
-        let found = optional(self.cx.door.read(&format!("{LEASE}/{}", self.nonce)))?;
+        let path = format!("{LEASE}/{}", self.nonce);
+        let found = optional(self.cx.read(|| self.cx.door.read(&path)))?;
         Ok(self.in_time() && found.is_some_and(|(bytes, _)| bytes == self.record))
     }
 

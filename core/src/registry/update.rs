@@ -139,7 +139,7 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     };
     let mut backoff = cx.backoff();
     loop {
-        let file = || options.files.file.clone();
+        let file = || door.shown(&options.files.file);
         match update.attempt()? {
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
@@ -179,24 +179,18 @@ where
     F: FnMut(&D) -> Result<Option<D>, E>,
 {
     fn attempt(&mut self) -> Result<Attempt, UpdateError<E>> {
-        let Context {
-            door,
-            clock,
-            owner,
-            limits,
-            ..
-        } = self.cx;
-        let _turn = door.queue(clock, limits, &owner.label);
-        let lease = waiter::take(self.cx).map_err(|err| match err {
+        let cx = self.cx;
+        let _turn = cx.door.queue(cx.clock, cx.limits, &cx.owner.label);
+        let lease = waiter::take(cx).map_err(|err| match err {
             TakeError::Held(holder) => UpdateError::LeaseHeld {
                 holder,
-                waited: limits.give_up,
+                waited: cx.limits.give_up,
             },
             TakeError::Door(err) => err.into(),
         })?;
         let attempt = self.under(&lease);
         if let Ok(Attempt::Done(Outcome::Committed { .. })) = attempt {
-            sweep(&self.cx);
+            sweep(&cx);
         }
         lease.release();
         attempt
@@ -205,19 +199,19 @@ where
     /// Steps 3 to 5, under the lease.
     fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let (bytes, base, what) = match look::<D>(self.cx.door, files)? {
+        let (bytes, base, what) = match self.cx.read(|| look::<D>(self.cx.door, files))? {
             Found::Good(Snapshot { doc, tag, .. }) => return self.apply(lease, &doc, &Base::Tag(tag)),
             Found::Nothing(None) => (None, Base::Absent, Corrupt("missing".to_owned())),
             Found::Nothing(Some((bytes, tag))) => (Some(bytes), Base::Tag(tag), Corrupt::empty()),
             Found::Bad { bytes, tag, what } => (Some(bytes), Base::Tag(tag), what),
         };
         let blank = bytes.as_ref().is_none_or(|bytes| bytes.trim_ascii().is_empty());
-        let copy = last_good::<D>(self.cx.door, files)?;
+        let copy = self.cx.read(|| last_good::<D>(self.cx.door, files))?;
         if blank && matches!(copy, LastGood::None) {
             return if self.options.create_missing {
                 self.apply(lease, &D::empty(), &base)
             } else {
-                Err(UpdateError::Missing(files.file.clone()))
+                Err(UpdateError::Missing(self.cx.door.shown(&files.file)))
             };
         }
         let Limits {
@@ -232,7 +226,7 @@ where
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
             _ if age >= torn => Err(UpdateError::NoCopy {
-                file: files.file.clone(),
+                file: self.cx.door.shown(&files.file),
                 source: what,
             }),
             _ => Ok(Attempt::Bad(what, torn)),
@@ -275,7 +269,7 @@ where
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
         let committed = put(
-            self.cx.door,
+            &self.cx,
             lease,
             &self.options.files,
             doc.render().as_bytes(),

@@ -120,28 +120,16 @@ impl<'a> Waiter<'a> {
     /// Is the lease `nonce` left behind? Its process is gone, or it has not changed for the stale limit on this
     /// waiter's own clock: other machines' clocks and the file's times prove nothing.
     fn stale(&mut self, nonce: &str) -> Result<bool, DoorError> {
-        let Context {
-            door,
-            clock,
-            owner,
-            limits,
-            ..
-        } = self.cx;
+        let cx = self.cx;
         if self.seen.as_ref().is_none_or(|seen| seen.nonce != nonce) {
-            let Some((bytes, _)) = optional(door.read(&join(LEASE, nonce)))? else {
+            let Some((bytes, _)) = optional(cx.door.read(&join(LEASE, nonce)))? else {
                 return Ok(false);
             };
             let record: Option<Record> = serde_json::from_slice(&bytes).ok();
-            let holder = Holder {
-                since: record
-                    .as_ref()
-                    .map(|record| record.since.clone())
-                    .unwrap_or_default(),
-                owner: record.map(|record| record.owner),
-            };
+            let holder = record.map(Holder::from).unwrap_or_default();
             self.seen = Some(Seen {
                 nonce: nonce.to_owned(),
-                since: clock.boottime(),
+                since: cx.clock.boottime(),
                 holder,
             });
         }
@@ -150,42 +138,41 @@ impl<'a> Waiter<'a> {
                 .holder
                 .owner
                 .as_ref()
-                .is_some_and(|holder| holder.is_gone(owner));
-            gone || clock.boottime().saturating_sub(seen.since) >= limits.stale
+                .is_some_and(|holder| holder.is_gone(cx.owner));
+            gone || cx.clock.boottime().saturating_sub(seen.since) >= cx.limits.stale
         }))
     }
 
     fn try_move(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
-        let Context {
-            door, clock, limits, ..
-        } = self.cx;
+        let cx = self.cx;
         // An old one is made anew, so that its `since` is about when it was taken.
         if let Some(old) = self
             .prepared
-            .take_if(|prepared| clock.boottime() >= prepared.at + limits.hold)
+            .take_if(|prepared| cx.clock.boottime() >= prepared.at + cx.limits.hold)
         {
-            abandon(door, &old);
+            abandon(cx.door, &old);
         }
         let mut prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => self.prepare()?,
         };
-        prepared.asked = clock.boottime();
-        let moved = door.move_new(&prepared.dir(), LEASE);
+        prepared.asked = cx.clock.boottime();
+        let moved = cx.door.move_new(&prepared.dir(), LEASE);
         let Err(err) = moved else {
-            return Ok(Some(prepared.into_lease(self.cx)));
+            return Ok(Some(prepared.into_lease(cx)));
         };
         // Whatever the answer is but "done": only a look tells whether it is this process's.
         let kind = err.kind;
-        let mine = door
+        let mine = cx
+            .door
             .list(LEASE)
             .is_ok_and(|files| files.contains(&prepared.nonce));
         if mine {
-            return Ok(Some(prepared.into_lease(self.cx)));
+            return Ok(Some(prepared.into_lease(cx)));
         }
         match kind {
             // Swept away, or taken and lost again unseen: the next try makes a new one.
-            Kind::NotFound => abandon(door, &prepared),
+            Kind::NotFound => abandon(cx.door, &prepared),
             _ => self.prepared = Some(prepared),
         }
         match kind {
@@ -195,14 +182,12 @@ impl<'a> Waiter<'a> {
     }
 
     fn prepare(&self) -> Result<Prepared, DoorError> {
-        let Context {
-            door, clock, owner, ..
-        } = self.cx;
+        let cx = self.cx;
         let record = Record {
-            owner: owner.clone(),
-            since: rfc3339(clock.now()),
+            owner: cx.owner.clone(),
+            since: rfc3339(cx.clock.now()),
         };
-        let now = clock.boottime();
+        let now = cx.clock.boottime();
         let prepared = Prepared {
             nonce: new_nonce(),
             record: serde_json::to_vec(&record).unwrap_or_default(),
@@ -211,14 +196,15 @@ impl<'a> Waiter<'a> {
         };
         let fill = || {
             let dir = prepared.dir();
-            door.mkdir(&dir)?;
+            cx.door.mkdir(&dir)?;
             for suffix in [".json", ".good"] {
-                door.write_new(&format!("{dir}/{}{suffix}", prepared.nonce), b"")?;
+                cx.door
+                    .write_new(&format!("{dir}/{}{suffix}", prepared.nonce), b"")?;
             }
-            door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
+            cx.door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
         };
         if let Err(err) = fill() {
-            abandon(door, &prepared);
+            abandon(cx.door, &prepared);
             return Err(err);
         }
         Ok(prepared)

@@ -69,15 +69,20 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     prepare(&bench, &clock, &limits, start);
     let what = format!("{start:?}, {fault:?} at call {at}");
 
-    let parses = || {
-        if let Some(bytes) = bench.get("registry.json")
-            && start != Start::Corrupt
-        {
-            Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
-        }
+    let watch = || {
+        let Some(bytes) = bench.get("registry.json").filter(|_| start != Start::Corrupt) else {
+            return;
+        };
+        let registry = Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
+        let copy =
+            Registry::parse(&bench.get(".registry.last-good.json").expect("a copy")).expect("that parses");
+        assert!(
+            !marked(&registry, "second") || marked(&copy, "second"),
+            "{what}: the copy is older"
+        );
     };
     let door = bench.door();
-    let faulty = FaultyDoor::new(&*door, at, fault, &parses);
+    let faulty = FaultyDoor::new(&*door, at, fault, &watch);
     let owner = if at.is_multiple_of(2) {
         gone("faulty")
     } else {

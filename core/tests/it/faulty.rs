@@ -96,6 +96,10 @@ impl<'a> FaultyDoor<'a> {
 }
 
 impl Door for FaultyDoor<'_> {
+    fn shown(&self, path: &str) -> String {
+        self.inner.shown(path)
+    }
+
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
         let torn = self.fault == Fault::Torn && self.calls.load(Ordering::SeqCst) == self.at;
         let (mut bytes, tag) = self.call(Op::Read, path, || self.inner.read(path))?;

@@ -13,4 +13,5 @@ mod faults;
 mod faulty;
 mod instance;
 mod interleaving;
+mod killed;
 mod text;

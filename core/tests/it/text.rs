@@ -1,7 +1,10 @@
 //! The file's text through the whole algorithm: what others wrote is there, to the byte, after 100 updates.
 
+use std::convert::Infallible;
+
 use forest_core::registry::{
-    Claim, Files, Limits, Owner, Ports, Probes, Registry, VirtualClock, claim, diff, read, update,
+    Claim, Clock as _, Files, Limits, Outcome, Owner, Ports, Probes, Registry, UpdateOptions, VirtualClock,
+    bury, claim, diff, read, update,
 };
 use jiff::Timestamp;
 
@@ -100,4 +103,42 @@ fn a_hundred_updates_change_what_they_own_and_nothing_else() {
    },
 "#;
     assert_eq!(diff::unified("registry.json", BEFORE, &after), due);
+}
+
+#[test]
+fn a_document_in_a_directory_of_its_own_goes_the_same_way() {
+    let bench = Plain::new();
+    let (clock, limits, owner) = (
+        VirtualClock::new(Timestamp::now()),
+        Limits::default(),
+        Owner::current("me"),
+    );
+    let door = bench.door();
+    let options = UpdateOptions {
+        files: Files::of("secrets/grove.json"),
+        create_missing: true,
+    };
+    let set = || {
+        update(&*door, &clock, &owner, &limits, &options, |secrets: &Registry| {
+            Ok::<_, Infallible>(bury(secrets, &grove(), &"n1".parse().unwrap(), clock.now()))
+        })
+    };
+    let err = set().unwrap_err();
+    assert!(err.to_string().contains("secrets/"), "{err}");
+    assert_eq!(bench.leftovers(), [""; 0]);
+
+    door.mkdir("secrets").unwrap();
+    assert_eq!(set().unwrap(), Outcome::Committed { restored: None });
+    assert_eq!(set().unwrap(), Outcome::Unchanged);
+    assert_eq!(
+        bench.get("secrets/grove.json"),
+        bench.get("secrets/.grove.last-good.json")
+    );
+    bench.put("secrets/grove.json", b"");
+    let copy = match set().unwrap() {
+        Outcome::Committed { restored } => restored.unwrap().quarantined.unwrap(),
+        Outcome::Unchanged => panic!("it was restored"),
+    };
+    assert!(copy.starts_with("secrets/grove.json.corrupt-20"), "{copy}");
+    assert_eq!(bench.leftovers(), ["secrets"]);
 }

@@ -99,6 +99,7 @@ impl Driver {
                     Some(Message::Want(want)) => self.want(want),
                     Some(Message::Healthy(true)) => self.feed(Event::Healthy),
                     Some(Message::Healthy(false)) => self.feed(Event::Unhealthy),
+                    Some(Message::Retry) => self.feed(Event::Retry),
                     Some(Message::Shutdown(done)) => self.shut_down(done),
                     Some(Message::Detach(done)) => break Some(done),
                     None => break None,

@@ -28,6 +28,7 @@ pub enum Want {
 pub(super) enum Message {
     Want(Want),
     Healthy(bool),
+    Retry,
     Shutdown(oneshot::Sender<()>),
     Detach(oneshot::Sender<()>),
 }
@@ -63,6 +64,11 @@ impl SupervisorHandle {
     /// Says whether the child was just seen well; long health makes its past exits forgotten.
     pub fn healthy(&self, healthy: bool) {
         let _ = self.inbox.send(Message::Healthy(healthy));
+    }
+
+    /// Says that what made it fail is gone: a start that is put off comes now.
+    pub fn retry(&self) {
+        let _ = self.inbox.send(Message::Retry);
     }
 
     /// What is; changes whenever anything of it does.

@@ -21,6 +21,8 @@ pub struct Seen {
     pub registry: Option<Arc<LastRead>>,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
+    /// Which file the engine's executable is.
+    pub binary: Option<FileIdentity>,
     /// Since when this node is taken out on purpose.
     pub removed: Option<Arc<str>>,
 }
@@ -33,6 +35,9 @@ pub struct LastRead {
     /// When it was read from the share; `None`: it is the copy kept in state_dir.
     pub at: Option<Instant>,
 }
+
+/// What changes whenever a file is replaced or written to: device, inode, time of change in ns.
+pub type FileIdentity = (u64, u64, i128);
 
 /// One thing learned.
 #[derive(Debug, Clone)]
@@ -47,6 +52,8 @@ pub enum Fact {
     Registry(Arc<LastRead>),
     /// The corrupt copies that lie there now.
     CorruptCopies(Vec<String>),
+    /// Which file the engine's executable is now.
+    Binary(FileIdentity),
     /// Taken out on purpose, or no more.
     Removed(Option<String>),
 }
@@ -63,6 +70,7 @@ impl Seen {
             Fact::NoDir => self.dir = None,
             Fact::Registry(read) => self.registry = Some(read),
             Fact::CorruptCopies(names) => self.corrupt_copies = names.into(),
+            Fact::Binary(identity) => self.binary = Some(identity),
             Fact::Removed(since) => self.removed = since.map(Into::into),
         }
     }

@@ -14,6 +14,7 @@ enum Happening {
     Dies,
     Healthy,
     Unhealthy,
+    Retry,
     Nothing,
 }
 
@@ -109,7 +110,7 @@ impl World {
             Event::Healthy if running => drop(self.healthy_since.get_or_insert(self.at)),
             Event::Exited | Event::Unhealthy => self.healthy_since = None,
             Event::Want(_) | Event::Spawned | Event::SpawnFailed => {}
-            Event::Adopted | Event::Healthy | Event::Tick => {}
+            Event::Adopted | Event::Healthy | Event::Retry | Event::Tick => {}
         }
     }
 
@@ -132,6 +133,7 @@ impl World {
             }
             Happening::Healthy => Event::Healthy,
             Happening::Unhealthy => Event::Unhealthy,
+            Happening::Retry => Event::Retry,
             _ => Event::Tick,
         };
         self.account(&event);

@@ -37,7 +37,7 @@ pub struct Varz {
     /// Address that clients connect to; may be unspecified.
     #[serde(default)]
     pub host: String,
-    /// Port that clients connect to.
+    /// Port that clients connect to; 0 for ever where it is random and was asked for before it was known.
     pub port: u16,
     /// Per cent of one core.
     #[serde(default)]
@@ -67,6 +67,14 @@ pub struct Healthz {
     /// What is wrong, in words.
     #[serde(default)]
     pub error: String,
+}
+
+impl Healthz {
+    /// Does it not listen everywhere yet?
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.status != "ok" && self.error.contains("ready for connections")
+    }
 }
 
 /// /jsz: JetStream.

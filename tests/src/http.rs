@@ -43,14 +43,6 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     stream.read_to_string(&mut text)?;
     let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
-    let code = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .ok_or_else(bad)?;
-    Ok(Answer {
-        code,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    })
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
+    Ok(Answer { code, head: head.to_owned(), body: body.to_owned() })
 }

@@ -26,11 +26,7 @@ pub(super) struct Mark {
 
 /// Takes the mark at `path`; `None`: a start is under way.
 pub(super) fn take(path: &Path) -> io::Result<Option<Mark>> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Mark { _file: file })),
         Err(Errno::WOULDBLOCK) => Ok(None),

@@ -48,11 +48,7 @@ impl SupervisorHandle {
         let (sender, status) = watch::channel(ChildStatus::default());
         let limits = parts.limits.clone();
         tokio::spawn(Driver::new(parts, sender).run(messages));
-        Self {
-            inbox,
-            status,
-            limits,
-        }
+        Self { inbox, status, limits }
     }
 
     /// Says what is wanted; the latest counts. Saying the same again changes nothing.

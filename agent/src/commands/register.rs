@@ -19,25 +19,25 @@ use crate::share::lane::Lane;
 use crate::steps::{DirStep, Registrar, address};
 
 pub(super) fn run(
-    settings: Arc<Settings>,
+    settings: &Arc<Settings>,
     common: &Common,
     environment: &Environment,
     dry_run: bool,
 ) -> CommandResult {
     let lane = Arc::new(Lane::new("registry-read"));
-    let registrar = Registrar::new(Arc::clone(&settings), environment.limits(), Arc::clone(&lane));
+    let registrar = Registrar::new(Arc::clone(settings), environment.limits(), Arc::clone(&lane));
     let shown = block_on(async {
-        let dir = open(&settings, lane, dry_run).await?;
+        let dir = open(settings, lane, dry_run).await?;
         if dry_run {
-            preview(&settings, &registrar, dir.as_deref()).await
+            preview(settings, &registrar, dir.as_deref()).await
         } else {
-            register(&settings, &registrar, dir).await
+            register(settings, &registrar, dir).await
         }
     })??;
     if common.json {
-        print_json(&shown.json(&settings));
+        print_json(&shown.json(settings));
     } else {
-        print(&shown.text(&settings));
+        print(&shown.text(settings));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,16 +72,8 @@ impl Shown {
             }
             (action, false) => format!("{path}: {} {node}", done(action)),
         };
-        let note = self
-            .note
-            .as_ref()
-            .map(|note| format!("\n{note}"))
-            .unwrap_or_default();
-        let diff = if self.diff.is_empty() {
-            String::new()
-        } else {
-            format!("\n{}", self.diff.trim_end())
-        };
+        let note = self.note.as_ref().map(|note| format!("\n{note}")).unwrap_or_default();
+        let diff = if self.diff.is_empty() { String::new() } else { format!("\n{}", self.diff.trim_end()) };
         format!("{headline}{note}\n{:#}{diff}", self.entry)
     }
 }
@@ -154,9 +146,7 @@ fn shown(settings: &Settings, bytes: &[u8], change: Change) -> Shown {
         let path = settings.registry.display().to_string();
         diff::unified(&path, &String::from_utf8_lossy(bytes), &after)
     });
-    let note = bytes
-        .is_empty()
-        .then(|| "there is no registry yet; it would be made".to_owned());
+    let note = bytes.is_empty().then(|| "there is no registry yet; it would be made".to_owned());
     Shown {
         action: change.action.as_str(),
         entry: change.entry,
@@ -176,18 +166,12 @@ fn current(
             Ok((<Registry as Document>::empty(), Vec::new()))
         }
         Err(err) => {
-            let fault = Fault::new(
-                err.reason(),
-                format!("{}: {}", settings.registry.display(), chain(&err)),
-            );
+            let fault = Fault::new(err.reason(), format!("{}: {}", settings.registry.display(), chain(&err)));
             let denied = matches!(err, ReadError::Unreadable(ref err) if err.kind == forest_core::registry::Kind::Denied);
             let failure = Failure::from(fault);
             Err(if denied {
-                Failure {
-                    error: anyhow::anyhow!("{:#}; run with sudo", failure.error),
-                    ..failure
-                }
-                .exiting(EXIT_CONFIG)
+                Failure { error: anyhow::anyhow!("{:#}; run with sudo", failure.error), ..failure }
+                    .exiting(EXIT_CONFIG)
             } else {
                 failure
             })

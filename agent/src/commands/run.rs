@@ -27,19 +27,16 @@ use crate::{logging, probe, systemd};
 /// How long a newer agent may take to say its version before it is believed to be broken.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
+pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
     logging::init(&environment.log);
     for dir in [&settings.state_dir, &settings.runtime_dir] {
         private_dir(dir).map_err(|err| Failure::new("state_dir", err))?;
     }
     let lock = lock(&settings.state_dir.join("agent.lock"))?;
     loop {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|err| Failure::new("no_runtime", err))?;
-        let ending = runtime.block_on(serve(Arc::clone(&settings), common, environment));
+        let ending = runtime.block_on(serve(Arc::clone(settings), common, environment));
         // A thread that hangs on the share must not hold up the end.
         runtime.shutdown_background();
         match ending? {
@@ -53,10 +50,7 @@ pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Enviro
 fn lock(path: &Path) -> Result<InstanceLock, Failure> {
     let taken = match InstanceLock::from_inherited(path) {
         Ok(Some(lock)) => {
-            tracing::info!(
-                version = env!("CARGO_PKG_VERSION"),
-                "took over from the agent before"
-            );
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), "took over from the agent before");
             return Ok(lock);
         }
         Ok(None) => InstanceLock::acquire(path),
@@ -77,10 +71,7 @@ fn execute(lock: &InstanceLock, environment: &Environment) -> String {
         Ok(stdin) => stdin,
         Err(err) => return chain(&err),
     };
-    let err = Command::new(executable)
-        .args(std::env::args_os().skip(1))
-        .stdin(stdin)
-        .exec();
+    let err = Command::new(executable).args(std::env::args_os().skip(1)).stdin(stdin).exec();
     format!("failed to execute {}: {err}", executable.display())
 }
 
@@ -89,15 +80,12 @@ async fn serve(
     common: &Common,
     environment: &Environment,
 ) -> Result<Ending, Failure> {
-    let children = Children::open(
-        &settings.state_dir,
-        &settings.runtime_dir,
-        environment.for_children.clone(),
-    )?;
+    let children =
+        Children::open(&settings.state_dir, &settings.runtime_dir, environment.for_children.clone())?;
     let engine = children.supervise("engine", ChildLimits::default())?;
     let stop = CancellationToken::new();
     let (requests, inbox) = mpsc::channel(4);
-    listen_for_signals(requests).map_err(|err| Failure::new("no_signals", err))?;
+    listen_for_signals(&requests).map_err(|err| Failure::new("no_signals", err))?;
     let kept = Kept::new(&settings.state_dir);
     let seen = seen_before(&kept);
     let (snapshots, published) = watch::channel(Arc::new(first_snapshot(&settings)));
@@ -141,9 +129,7 @@ async fn end_children(ending: Ending, engine: SupervisorHandle) {
 /// What an earlier life left: the registry as it was last seen, and whether this node was taken out.
 fn seen_before(kept: &Kept) -> Seen {
     Seen {
-        registry: kept
-            .registry()
-            .map(|registry| Arc::new(LastRead { registry, at: None })),
+        registry: kept.registry().map(|registry| Arc::new(LastRead { registry, at: None })),
         removed: kept.marked().map(Into::into),
         ..Seen::default()
     }
@@ -160,10 +146,7 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
         beat: now,
         address: None,
         step: "starting",
-        engine: EngineView {
-            kind: settings.engine.kind.as_str(),
-            ..EngineView::default()
-        },
+        engine: EngineView { kind: settings.engine.kind.as_str(), ..EngineView::default() },
         findings: Findings::starting(),
         peer_ips: Arc::default(),
         events: Events::default(),
@@ -171,7 +154,7 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
 }
 
 /// TERM and INT ask for the end, HUP for a newer agent.
-fn listen_for_signals(requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+fn listen_for_signals(requests: &mpsc::Sender<Request>) -> std::io::Result<()> {
     for (kind, request) in [
         (SignalKind::terminate(), Request::Stop),
         (SignalKind::interrupt(), Request::Stop),

@@ -25,18 +25,9 @@ pub(super) fn diagnose(kind: EngineKind, status: &ChildStatus) -> Option<Fault> 
         (kind, err.message.as_str())
     });
     let exit = status.last_exit.as_ref();
-    let fault = explain(&Evidence {
-        kind,
-        exit,
-        tail: &status.log_tail,
-        spawn,
-        holder: holder.as_ref(),
-    });
+    let fault = explain(&Evidence { kind, exit, tail: &status.log_tail, spawn, holder: holder.as_ref() });
     if status.crash_loop && fault.reason == Reason::EngineExited {
-        let message = format!(
-            "it ends again and again, and is tried on slowly; {}",
-            fault.message
-        );
+        let message = format!("it ends again and again, and is tried on slowly; {}", fault.message);
         return Some(Fault::new(Reason::EngineCrashLoop, message));
     }
     Some(fault)

@@ -9,6 +9,7 @@ use crate::child::ChildStatus;
 use crate::driver::machine::{Machine, Standing};
 use crate::driver::seen::Seen;
 use crate::driver::step::StepName;
+use crate::engine::diagnose::trouble;
 use crate::engine::verdict::{Verdict, jetstream_check, nats_check};
 use crate::fault::Fault;
 use crate::health::{Finding, Findings, Observed};
@@ -50,24 +51,15 @@ pub fn findings(sources: &Sources<'_>) -> Findings {
 
 fn engine_process(sources: &Sources<'_>) -> Finding {
     let status = sources.engine;
-    let pid = status
-        .pid()
-        .map_or(Observed::Nothing, |pid| Observed::Count(pid.into()));
+    let pid = status.pid().map_or(Observed::Nothing, |pid| Observed::Count(pid.into()));
     if let Some(fault) = ill_process(sources) {
-        let severity = if status.pid().is_some() {
-            Status::Warn
-        } else {
-            Status::Fail
-        };
+        let severity = if status.pid().is_some() { Status::Warn } else { Status::Fail };
         return Finding::of(severity, &fault, pid, sources.now);
     }
     match status.pid() {
         Some(pid) => {
-            let how = if status.adopted {
-                "went on when the agent began"
-            } else {
-                "was started by this agent"
-            };
+            let how =
+                if status.adopted { "went on when the agent began" } else { "was started by this agent" };
             let kind = sources.settings.engine.kind.as_str();
             Finding::pass(
                 Observed::Count(pid.into()),
@@ -75,11 +67,7 @@ fn engine_process(sources: &Sources<'_>) -> Finding {
                 sources.now,
             )
         }
-        None if sources
-            .machine
-            .record(StepName::Engine)
-            .is_none_or(|record| record.seen.is_none()) =>
-        {
+        None if sources.machine.record(StepName::Engine).is_none_or(|record| record.seen.is_none()) => {
             Finding::starting()
         }
         None => {
@@ -101,7 +89,7 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             let message = "the engine writes more into its log than anybody can read; the oldest is dropped";
             return Some(Fault::new(Reason::EngineLogFlood, message));
         }
-        return None;
+        return trouble(sources.settings.engine.kind, &status.log_tail);
     }
     if let Some(since) = &sources.seen.removed {
         return Some(Fault::new(
@@ -122,9 +110,7 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
 }
 
 fn nats(sources: &Sources<'_>, judge: fn(&crate::engine::probe::EngineObservation) -> Verdict) -> Finding {
-    let observed = sources
-        .observation
-        .and_then(|seen| Some((seen.engine.as_ref()?, seen.at)));
+    let observed = sources.observation.and_then(|seen| Some((seen.engine.as_ref()?, seen.at)));
     match observed {
         Some((engine, at)) => {
             let verdict = judge(engine);
@@ -158,11 +144,7 @@ fn peers(sources: &Sources<'_>) -> Finding {
     let reachable = peers.iter().filter(|peer| peer.tcp).count();
     let observed = Observed::Count(u64::try_from(reachable).unwrap_or(u64::MAX));
     let list = |wanted: fn(&crate::health::Peer) -> bool| {
-        let names: Vec<_> = peers
-            .iter()
-            .filter(|peer| wanted(peer))
-            .map(|peer| peer.node.as_str())
-            .collect();
+        let names: Vec<_> = peers.iter().filter(|peer| wanted(peer)).map(|peer| peer.node.as_str()).collect();
         names.join(", ")
     };
     let silent = list(|peer| !peer.tcp);
@@ -176,16 +158,9 @@ fn peers(sources: &Sources<'_>) -> Finding {
     } else if peers.is_empty() {
         Finding::pass(observed, "no other nodes in this forest", observation.at)
     } else {
-        Finding::pass(
-            observed,
-            format!("all {} peers are reachable", peers.len()),
-            observation.at,
-        )
+        Finding::pass(observed, format!("all {} peers are reachable", peers.len()), observation.at)
     };
-    Finding {
-        peers: Some(peers.clone()),
-        ..finding
-    }
+    Finding { peers: Some(peers.clone()), ..finding }
 }
 
 fn registry(sources: &Sources<'_>) -> Finding {
@@ -201,12 +176,7 @@ fn registry(sources: &Sources<'_>) -> Finding {
             let copies = sources.seen.corrupt_copies.join(", ");
             let message =
                 format!("the registry was found corrupt and put right; what stood there is in {copies}");
-            Finding::of(
-                Status::Warn,
-                &Fault::new(Reason::RegistryQuarantined, message),
-                observed,
-                at,
-            )
+            Finding::of(Status::Warn, &Fault::new(Reason::RegistryQuarantined, message), observed, at)
         }
         Standing::Stands(detail) => Finding::pass(observed, detail.clone(), at),
         Standing::Differs(fault) => Finding::of(Status::Warn, fault, observed, at),
@@ -232,10 +202,8 @@ fn share(sources: &Sources<'_>) -> Finding {
     let Some(record) = sources.machine.record(StepName::Share) else {
         return Finding::starting();
     };
-    let latency = sources
-        .seen
-        .share_latency
-        .map_or(Observed::Nothing, |t| Observed::Millis(t.as_secs_f64() * 1e3));
+    let latency =
+        sources.seen.share_latency.map_or(Observed::Nothing, |t| Observed::Millis(t.as_secs_f64() * 1e3));
     let at = record.seen.unwrap_or(sources.now);
     if sources.settings.share.is_none() {
         // A plain directory is the registry's own affair: there is no share that could fail.
@@ -251,10 +219,6 @@ fn share(sources: &Sources<'_>) -> Finding {
 impl Finding {
     /// Only two checks may fail; before the first look all do.
     fn at_most_warn_unless_starting(self) -> Self {
-        if self.reason == Some(Reason::Starting) {
-            self
-        } else {
-            self.at_most_warn()
-        }
+        if self.reason == Some(Reason::Starting) { self } else { self.at_most_warn() }
     }
 }

@@ -164,10 +164,7 @@ impl Driver {
         let look = step.look(self.seen.clone());
         self.jobs.push(Box::pin(async move {
             let looked = tokio::time::timeout(LOOK_DEADLINE, look).await;
-            Done::Looked(
-                name,
-                looked.unwrap_or_else(|_| Err(overdue(name, LOOK_DEADLINE)).into()),
-            )
+            Done::Looked(name, looked.unwrap_or_else(|_| Err(overdue(name, LOOK_DEADLINE)).into()))
         }));
     }
 
@@ -199,7 +196,7 @@ impl Driver {
                 match &result {
                     Ok(what) => tracing::info!(step = name.as_str(), "{what}"),
                     Err(fault) => {
-                        tracing::warn!(step = name.as_str(), reason = fault.reason.code(), "{fault}")
+                        tracing::warn!(step = name.as_str(), reason = fault.reason.code(), "{fault}");
                     }
                 }
                 self.feed(Event::Acted(name, result));
@@ -226,26 +223,16 @@ impl Driver {
         let kind = self.parts.settings.engine.kind;
         // It may look through /proc for who holds a port.
         let diagnosis = tokio::task::spawn_blocking(move || diagnose(kind, &status));
-        self.jobs.push(Box::pin(async move {
-            Done::Diagnosed(diagnosis.await.unwrap_or_default())
-        }));
+        self.jobs.push(Box::pin(async move { Done::Diagnosed(diagnosis.await.unwrap_or_default()) }));
     }
 
     fn look_at_taken_port(&mut self) {
-        if self
-            .diagnosis
-            .as_ref()
-            .is_none_or(|fault| fault.reason != Reason::EnginePortTaken)
-        {
+        if self.diagnosis.as_ref().is_none_or(|fault| fault.reason != Reason::EnginePortTaken) {
             return;
         }
         let tail = self.engine.borrow().log_tail.clone();
         let seen = tokio::task::spawn_blocking(move || port_is_free(&tail));
-        self.jobs.push(Box::pin(async move {
-            Done::PortSeen {
-                free: seen.await.unwrap_or_default(),
-            }
-        }));
+        self.jobs.push(Box::pin(async move { Done::PortSeen { free: seen.await.unwrap_or_default() } }));
     }
 
     fn observed(&mut self, observation: Observation) {
@@ -271,12 +258,7 @@ impl Driver {
         for ((key, old), (_, new)) in last.findings.iter().into_iter().zip(found.iter()) {
             if (old.status, old.reason) != (new.status, new.reason) {
                 said(key, new);
-                events.push(
-                    key,
-                    status_word(new),
-                    new.reason.map(|reason| reason.code()),
-                    &new.output,
-                );
+                events.push(key, status_word(new), new.reason.map(Reason::code), &new.output);
             }
         }
         let step = self.machine.current().map_or("ready", StepName::as_str);
@@ -333,11 +315,7 @@ impl Driver {
 }
 
 fn overdue(name: StepName, deadline: Duration) -> Fault {
-    let message = format!(
-        "the step {} did not come back within {} s",
-        name.as_str(),
-        deadline.as_secs()
-    );
+    let message = format!("the step {} did not come back within {} s", name.as_str(), deadline.as_secs());
     Fault::new(Reason::Stale, message)
 }
 

@@ -37,7 +37,7 @@ pub struct Varz {
     /// Address that clients connect to; may be unspecified.
     #[serde(default)]
     pub host: String,
-    /// Port that clients connect to.
+    /// Port that clients connect to; 0 for ever where it is random and was asked for before it was known.
     pub port: u16,
     /// Per cent of one core.
     #[serde(default)]
@@ -67,6 +67,14 @@ pub struct Healthz {
     /// What is wrong, in words.
     #[serde(default)]
     pub error: String,
+}
+
+impl Healthz {
+    /// Does it not listen everywhere yet?
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.status != "ok" && self.error.contains("ready for connections")
+    }
 }
 
 /// /jsz: JetStream.
@@ -283,11 +291,9 @@ mod tests {
 
     #[test]
     fn what_listens_everywhere_is_dialled_on_loopback() {
-        for (listen, dial) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:2", "[::1]:2"),
-            ("[fd00::2]:3", "[fd00::2]:3"),
-        ] {
+        for (listen, dial) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("[fd00::2]:3", "[fd00::2]:3")]
+        {
             assert_eq!(dialable(listen.parse().unwrap()), dial.parse().unwrap());
         }
     }

@@ -109,10 +109,7 @@ mod tests {
             client: "127.0.0.1:4222".parse().unwrap(),
             monitor: "[::]:8222".parse().unwrap(),
             store_dir,
-            limits: Limits {
-                max_memory: 1 << 28,
-                max_file: 1 << 33,
-            },
+            limits: Limits { max_memory: 1 << 28, max_file: 1 << 33 },
         }
         .render()
     }
@@ -136,12 +133,7 @@ mod tests {
     }
 
     fn unquote(quoted: &str) -> Vec<u8> {
-        let mut rest = quoted
-            .strip_prefix('"')
-            .unwrap()
-            .strip_suffix('"')
-            .unwrap()
-            .bytes();
+        let mut rest = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap().bytes();
         let mut bytes = Vec::new();
         while let Some(byte) = rest.next() {
             if byte == b'\\' {

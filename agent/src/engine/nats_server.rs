@@ -129,9 +129,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_program_is_told_from_one_that_cannot_run() {
         let config = Path::new("/dev/null");
-        let fault = check_config(Path::new("/nowhere/nats-server"), config)
-            .await
-            .unwrap_err();
+        let fault = check_config(Path::new("/nowhere/nats-server"), config).await.unwrap_err();
         assert_eq!(fault.reason, Reason::EngineMissing);
         assert!(fault.message.contains("/nowhere/nats-server"), "{fault}");
         let fault = check_config(Path::new("/dev/null"), config).await.unwrap_err();

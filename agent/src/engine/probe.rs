@@ -52,34 +52,29 @@ impl Probe {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(deadline: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            monitor: Monitor::new(deadline)?,
-            link: Link::default(),
-        })
+        Ok(Self { monitor: Monitor::new(deadline)?, link: Link::default() })
     }
 
     /// Asks everything. Cancel safe.
+    ///
+    /// /varz only once the server listens: it keeps the client port of the first answer, and asked before a random
+    /// port is known it would say 0 for as long as it runs.
     pub async fn look(&mut self, target: &Target) -> EngineObservation {
         let at = target.monitor;
-        let (varz, healthz, jsz, routez) = tokio::join!(
-            self.monitor.varz(at),
-            self.monitor.healthz(at),
-            self.monitor.jsz(at),
-            self.monitor.routez(at),
-        );
+        let healthz = self.monitor.healthz(at).await;
+        let varz = async {
+            match &healthz {
+                Ok(health) if health.is_starting() => Err(starting(&health.error)),
+                Ok(_) => self.monitor.varz(at).await,
+                Err(err) => Err(err.clone()),
+            }
+        };
+        let (varz, jsz, routez) = tokio::join!(varz, self.monitor.jsz(at), self.monitor.routez(at));
         let (round_trip, api) = match client_address(target, &varz) {
             Some(address) => self.ask_as_client(address).await,
             None => (Err(not_asked()), Err(not_asked())),
         };
-        EngineObservation {
-            node: target.node.clone(),
-            varz,
-            healthz,
-            jsz,
-            routez,
-            round_trip,
-            api,
-        }
+        EngineObservation { node: target.node.clone(), varz, healthz, jsz, routez, round_trip, api }
     }
 
     async fn ask_as_client(
@@ -98,14 +93,15 @@ impl Probe {
 
 /// `None` where the right server does not answer: then nobody knows the port, or it is somebody else's.
 fn client_address(target: &Target, varz: &Result<Varz, Unanswered>) -> Option<SocketAddr> {
-    let varz = varz
-        .as_ref()
-        .ok()
-        .filter(|varz| varz.server_name == target.node.as_str())?;
+    let varz = varz.as_ref().ok().filter(|varz| varz.server_name == target.node.as_str())?;
     Some(target.client.unwrap_or_else(|| {
         let host = varz.host.parse().unwrap_or(target.monitor.ip());
         SocketAddr::new(host, varz.port)
     }))
+}
+
+fn starting(error: &str) -> Unanswered {
+    Unanswered { what: "/healthz".to_owned(), why: error.to_owned() }
 }
 
 fn not_asked() -> Unanswered {

@@ -4,7 +4,7 @@ use forest_core::health::Status;
 use forest_core::reason::Reason;
 use serde_json::Value;
 
-use crate::engine::monitor::Jsz;
+use crate::engine::monitor::{Healthz, Jsz};
 use crate::engine::probe::EngineObservation;
 
 /// The outcome of one check.
@@ -22,30 +22,21 @@ pub struct Verdict {
 
 impl Verdict {
     fn pass(value: Value, text: String) -> Self {
-        Self {
-            status: Status::Pass,
-            reason: None,
-            value,
-            text,
-        }
+        Self { status: Status::Pass, reason: None, value, text }
     }
 
     fn fail(reason: Reason, text: String) -> Self {
-        Self {
-            status: Status::Fail,
-            reason: Some(reason),
-            value: Value::Null,
-            text,
-        }
+        Self { status: Status::Fail, reason: Some(reason), value: Value::Null, text }
     }
 }
 
 /// `nats:server`: does our server answer, to its monitor and to a client? Value: the round trip in ms.
 #[must_use]
 pub fn nats_check(seen: &EngineObservation) -> Verdict {
-    let varz = match &seen.varz {
-        Ok(varz) => varz,
-        Err(err) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
+    let (health, varz) = match (&seen.healthz, &seen.varz) {
+        (Ok(health), _) if health.is_starting() => return unhealthy(health),
+        (Err(err), _) | (_, Err(err)) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
+        (Ok(health), Ok(varz)) => (health, varz),
     };
     let wrong = |port: &str, name: &str| {
         let text = format!("the server at the {port} port is `{name}`, not `{}`", seen.node);
@@ -54,13 +45,8 @@ pub fn nats_check(seen: &EngineObservation) -> Verdict {
     if varz.server_name != seen.node.as_str() {
         return wrong("monitoring", &varz.server_name);
     }
-    match &seen.healthz {
-        Err(err) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
-        Ok(health) if health.status != "ok" => {
-            let text = format!("/healthz says {}: {}", health.status, health.error);
-            return Verdict::fail(Reason::NatsUnhealthy, text);
-        }
-        Ok(_) => {}
+    if health.status != "ok" {
+        return unhealthy(health);
     }
     match &seen.round_trip {
         Err(err) => Verdict::fail(Reason::NatsNoRoundTrip, err.to_string()),
@@ -71,6 +57,11 @@ pub fn nats_check(seen: &EngineObservation) -> Verdict {
             Verdict::pass((f64::from(micros) / 1000.0).into(), text)
         }
     }
+}
+
+fn unhealthy(health: &Healthz) -> Verdict {
+    let text = format!("/healthz says {}: {}", health.status, health.error);
+    Verdict::fail(Reason::NatsUnhealthy, text)
 }
 
 /// `nats:jetstream`: can streams be used? Value: the size of the meta group, `null` on a standalone server.
@@ -95,12 +86,7 @@ pub fn jetstream_check(seen: &EngineObservation) -> Verdict {
     match &jsz.meta_cluster {
         None => Verdict::pass(Value::Null, format!("standalone, no meta group; {}", usage(jsz))),
         Some(meta) => {
-            let text = format!(
-                "meta leader {} of {}; {}",
-                meta.leader,
-                meta.cluster_size,
-                usage(jsz)
-            );
+            let text = format!("meta leader {} of {}; {}", meta.leader, meta.cluster_size, usage(jsz));
             Verdict::pass(meta.cluster_size.into(), text)
         }
     }
@@ -124,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::engine::client::{ApiAnswer, RoundTrip};
-    use crate::engine::monitor::{Healthz, MetaCluster, Routez, Unanswered};
+    use crate::engine::monitor::{MetaCluster, Routez, Unanswered};
 
     fn well() -> EngineObservation {
         EngineObservation {
@@ -133,10 +119,7 @@ mod tests {
                 r#"{"server_id":"NA","server_name":"grove-node-1","version":"2.15.1","port":4222}"#,
             )
             .unwrap()),
-            healthz: Ok(Healthz {
-                status: "ok".to_owned(),
-                error: String::new(),
-            }),
+            healthz: Ok(Healthz { status: "ok".to_owned(), error: String::new() }),
             jsz: Ok(Jsz::default()),
             routez: Ok(Routez::default()),
             round_trip: Ok(RoundTrip {
@@ -148,10 +131,7 @@ mod tests {
     }
 
     fn unanswered() -> Unanswered {
-        Unanswered {
-            what: "http://127.0.0.1:8222/x".to_owned(),
-            why: "connection refused".to_owned(),
-        }
+        Unanswered { what: "http://127.0.0.1:8222/x".to_owned(), why: "connection refused".to_owned() }
     }
 
     fn ill(change: impl FnOnce(&mut EngineObservation)) -> EngineObservation {
@@ -172,11 +152,8 @@ mod tests {
     #[test]
     fn the_meta_group_is_the_value() {
         let seen = ill(|seen| {
-            seen.jsz.as_mut().unwrap().meta_cluster = Some(MetaCluster {
-                leader: "n2".to_owned(),
-                cluster_size: 3,
-                replicas: Vec::new(),
-            });
+            seen.jsz.as_mut().unwrap().meta_cluster =
+                Some(MetaCluster { leader: "n2".to_owned(), cluster_size: 3, replicas: Vec::new() });
         });
         assert_eq!(jetstream_check(&seen).value, Value::from(3));
     }
@@ -185,10 +162,7 @@ mod tests {
     fn each_failure_of_the_server_has_its_reason() {
         let cases: [(Reason, EngineObservation); 6] = [
             (Reason::NatsUnreachable, ill(|seen| seen.varz = Err(unanswered()))),
-            (
-                Reason::NatsUnreachable,
-                ill(|seen| seen.healthz = Err(unanswered())),
-            ),
+            (Reason::NatsUnreachable, ill(|seen| seen.healthz = Err(unanswered()))),
             (
                 Reason::NatsWrongServer,
                 ill(|seen| seen.varz.as_mut().unwrap().server_name = "other".to_owned()),
@@ -197,10 +171,7 @@ mod tests {
                 Reason::NatsUnhealthy,
                 ill(|seen| seen.healthz.as_mut().unwrap().status = "unavailable".to_owned()),
             ),
-            (
-                Reason::NatsNoRoundTrip,
-                ill(|seen| seen.round_trip = Err(unanswered())),
-            ),
+            (Reason::NatsNoRoundTrip, ill(|seen| seen.round_trip = Err(unanswered()))),
             (
                 Reason::NatsWrongServer,
                 ill(|seen| seen.round_trip.as_mut().unwrap().server_name = "other".to_owned()),
@@ -208,44 +179,34 @@ mod tests {
         ];
         for (reason, seen) in cases {
             let verdict = nats_check(&seen);
-            assert_eq!(
-                (verdict.status, verdict.reason),
-                (Status::Fail, Some(reason)),
-                "{}",
-                verdict.text
-            );
+            assert_eq!((verdict.status, verdict.reason), (Status::Fail, Some(reason)), "{}", verdict.text);
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_listen_yet_is_unhealthy_rather_than_gone() {
+        let seen = ill(|seen| {
+            seen.varz = Err(unanswered());
+            seen.healthz = Ok(Healthz {
+                status: "error".to_owned(),
+                error: "failed to be ready for connections after 1ms: server, route".to_owned(),
+            });
+        });
+        assert_eq!(nats_check(&seen).reason, Some(Reason::NatsUnhealthy));
     }
 
     #[test]
     fn each_failure_of_jetstream_has_its_reason() {
         let leaderless = Some(MetaCluster::default());
         let cases: [(Reason, EngineObservation); 4] = [
-            (
-                Reason::JetstreamNoAnswer,
-                ill(|seen| seen.jsz = Err(unanswered())),
-            ),
-            (
-                Reason::JetstreamNoAnswer,
-                ill(|seen| seen.api = Err(unanswered())),
-            ),
-            (
-                Reason::JetstreamDisabled,
-                ill(|seen| seen.jsz.as_mut().unwrap().disabled = true),
-            ),
-            (
-                Reason::JetstreamNoLeader,
-                ill(|seen| seen.jsz.as_mut().unwrap().meta_cluster = leaderless),
-            ),
+            (Reason::JetstreamNoAnswer, ill(|seen| seen.jsz = Err(unanswered()))),
+            (Reason::JetstreamNoAnswer, ill(|seen| seen.api = Err(unanswered()))),
+            (Reason::JetstreamDisabled, ill(|seen| seen.jsz.as_mut().unwrap().disabled = true)),
+            (Reason::JetstreamNoLeader, ill(|seen| seen.jsz.as_mut().unwrap().meta_cluster = leaderless)),
         ];
         for (reason, seen) in cases {
             let verdict = jetstream_check(&seen);
-            assert_eq!(
-                (verdict.status, verdict.reason),
-                (Status::Fail, Some(reason)),
-                "{}",
-                verdict.text
-            );
+            assert_eq!((verdict.status, verdict.reason), (Status::Fail, Some(reason)), "{}", verdict.text);
         }
     }
 }

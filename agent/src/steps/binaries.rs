@@ -49,14 +49,12 @@ impl Step for BinariesStep {
         async move {
             let path = binary.clone();
             let look = move || {
-                inspector
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .look(&path, sha256)
+                let state = inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&path, sha256);
+                (state, identity(&path))
             };
-            let state = match tokio::task::spawn_blocking(look).await {
-                Ok(state) => state,
-                Err(err) => State::Unreadable(err.to_string()),
+            let (state, identity) = match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked,
+                Err(err) => (State::Unreadable(err.to_string()), None),
             };
             let result = match state.fault(&binary) {
                 None => Ok(Look::Stands(binary.display().to_string())),
@@ -100,10 +98,7 @@ fn identity(path: &Path) -> Option<FileIdentity> {
 
 fn copy_file(source: &Path, download: &Download, target: &Path) -> Result<(), Fault> {
     let mut file = File::open(source).map_err(|err| {
-        Fault::new(
-            Reason::DownloadFailed,
-            format!("failed to open {}: {err}", source.display()),
-        )
+        Fault::new(Reason::DownloadFailed, format!("failed to open {}: {err}", source.display()))
     })?;
     copy(&mut file, download, target, Bounds::default())
 }

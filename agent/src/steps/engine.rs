@@ -30,11 +30,7 @@ impl EngineStep {
     /// The step for this node.
     #[must_use]
     pub fn new(settings: Arc<Settings>, wants: mpsc::UnboundedSender<Want>) -> Self {
-        Self {
-            settings,
-            wants,
-            last: Arc::default(),
-        }
+        Self { settings, wants, last: Arc::default() }
     }
 }
 
@@ -46,31 +42,25 @@ impl Step for EngineStep {
                 Some(Want::Stop { .. }) => Look::Stands(format!("stopped: {reason}")),
                 _ => Look::Differs(Fault::new(Reason::EngineStopped, reason)),
             }),
-            Ok(Wanted::Run(plan)) => Ok(
-                if last == Some(Want::Run(plan.command.clone())) && plan.is_written() {
+            Ok(Wanted::Run(plan)) => {
+                Ok(if last == Some(Want::Run(plan.command.clone())) && plan.is_written() {
                     Look::Stands(format!(
                         "{} is wanted, by {}",
                         plan.command.program.display(),
                         plan.file.display()
                     ))
                 } else {
-                    Look::Differs(Fault::new(
-                        Reason::EngineStarting,
-                        "the engine is not started yet",
-                    ))
-                },
-            ),
+                    Look::Differs(Fault::new(Reason::EngineStarting, "the engine is not started yet"))
+                })
+            }
             Err(fault) => Err(fault),
         };
         std::future::ready(looked.into()).boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
-        let (settings, wants, last) = (
-            Arc::clone(&self.settings),
-            self.wants.clone(),
-            Arc::clone(&self.last),
-        );
+        let (settings, wants, last) =
+            (Arc::clone(&self.settings), self.wants.clone(), Arc::clone(&self.last));
         async move {
             let (want, done) = match wanted(&settings, &seen)? {
                 Wanted::Stop(reason) => {
@@ -137,9 +127,7 @@ impl Plan {
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
 pub fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
-        return Ok(Wanted::Stop(format!(
-            "the node was taken out on purpose at {since}"
-        )));
+        return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
     }
     let Some(read) = &seen.registry else {
         let message =
@@ -167,21 +155,14 @@ fn nats_server_plan(settings: &Settings) -> Result<Plan, Fault> {
     };
     let file = settings.runtime_dir.join(nats_server::FILE_NAME);
     let command = nats_server::command(&engine.binary, &file, &engine.data_dir);
-    Ok(Plan {
-        command,
-        file,
-        text: config.render(),
-    })
+    Ok(Plan { command, file, text: config.render() })
 }
 
 fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Plan, Fault> {
     let entries: Vec<_> = registry
         .entries(&settings.forest)
         .into_iter()
-        .map(|entry| nimsforest::Entry {
-            id: entry.id,
-            ip: entry.ip,
-        })
+        .map(|entry| nimsforest::Entry { id: entry.id, ip: entry.ip })
         .collect();
     let first = nimsforest::own_ipv6()?;
     // Without a second server to make up a quorum with, a lone node that expects a cluster would never elect a
@@ -198,9 +179,5 @@ fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -
         view: &file,
         data_dir: &settings.engine.data_dir,
     });
-    Ok(Plan {
-        command,
-        text: view.text(),
-        file,
-    })
+    Ok(Plan { command, text: view.text(), file })
 }

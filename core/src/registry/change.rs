@@ -54,18 +54,10 @@ pub(super) fn finish(
     entry: Value,
 ) -> Change {
     if after == *before {
-        return Change {
-            registry: None,
-            action: Action::None,
-            entry,
-        };
+        return Change { registry: None, action: Action::None, entry };
     }
     after.touch(now);
-    Change {
-        registry: Some(after),
-        action,
-        entry,
-    }
+    Change { registry: Some(after), action, entry }
 }
 
 /// The registry without the node's entry; `None` where there is none.
@@ -76,16 +68,11 @@ pub fn remove_entry(
     node: &NodeId,
     now: Timestamp,
 ) -> Option<Registry> {
-    if !registry
-        .entries(forest)
-        .iter()
-        .any(|entry| entry.id == node.as_str())
-    {
+    if !registry.entries(forest).iter().any(|entry| entry.id == node.as_str()) {
         return None;
     }
     let mut next = registry.clone();
-    next.nodes_mut(forest)
-        .retain(|entry| entry.get("id").and_then(Value::as_str) != Some(node.as_str()));
+    next.nodes_mut(forest).retain(|entry| entry.get("id").and_then(Value::as_str) != Some(node.as_str()));
     next.touch(now);
     Some(next)
 }

@@ -40,11 +40,7 @@ impl FsDoor {
     /// machine's, one for each share, kept by the caller; without it updaters meet at the lease only.
     #[must_use]
     pub fn new(dir: OwnedFd, shown: &Path, queue: Option<Arc<Queue>>) -> Self {
-        Self {
-            dir,
-            shown: shown.to_owned(),
-            queue,
-        }
+        Self { dir, shown: shown.to_owned(), queue }
     }
 
     /// Opens the directory at `path` as it stands now.
@@ -125,19 +121,10 @@ impl Door for FsDoor {
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
         let read = || {
             let mut bytes = Vec::new();
-            self.file(path, OFlags::RDONLY)?
-                .take(MAX_BYTES + 1)
-                .read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_BYTES {
-                Err(Errno::FBIG.into())
-            } else {
-                Ok(bytes)
-            }
+            self.file(path, OFlags::RDONLY)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_BYTES { Err(Errno::FBIG.into()) } else { Ok(bytes) }
         };
-        Ok((
-            read().map_err(|err| self.error(Op::Read, path, err))?,
-            Tag::default(),
-        ))
+        Ok((read().map_err(|err| self.error(Op::Read, path, err))?, Tag::default()))
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
@@ -191,8 +178,7 @@ impl Door for FsDoor {
     }
 
     fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
-        self.fill(path, OFlags::TRUNC, bytes)
-            .map_err(|err| self.error(Op::Stage, path, err))
+        self.fill(path, OFlags::TRUNC, bytes).map_err(|err| self.error(Op::Stage, path, err))
     }
 
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
@@ -214,10 +200,7 @@ impl Door for FsDoor {
 }
 
 fn unsupported(err: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(err),
-        Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::BADF)
-    )
+    matches!(Errno::from_io_error(err), Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::BADF))
 }
 
 fn kind(errno: Errno) -> Kind {

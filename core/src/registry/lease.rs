@@ -80,10 +80,7 @@ pub struct Holder {
 
 impl From<Record> for Holder {
     fn from(Record { owner, since }: Record) -> Self {
-        Self {
-            owner: Some(owner),
-            since,
-        }
+        Self { owner: Some(owner), since }
     }
 }
 
@@ -107,12 +104,7 @@ pub(super) struct Lease<'a> {
 
 impl<'a> Lease<'a> {
     pub(super) fn new(cx: Context<'a>, nonce: String, record: Vec<u8>, taken: Duration) -> Self {
-        Self {
-            cx,
-            nonce,
-            record,
-            taken,
-        }
+        Self { cx, nonce, record, taken }
     }
 
     /// The file in which the last good copy is staged.
@@ -199,10 +191,7 @@ pub(super) fn new_nonce() -> String {
 }
 
 pub(super) fn is_nonce(name: &str) -> bool {
-    name.len() == 32
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    name.len() == 32 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 #[cfg(test)]

@@ -65,10 +65,7 @@ impl Entry {
     }
 
     fn port(&self, key: &str, default: u16) -> u16 {
-        self.metadata
-            .get(key)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
+        self.metadata.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
     fn of(forest: &str, value: &Value) -> Self {
@@ -95,10 +92,7 @@ impl Registry {
     pub fn entries(&self, forest: &ForestId) -> Vec<Entry> {
         let list = self.0.get("nodes").and_then(|nodes| nodes.get(forest.as_str()));
         let list = list.and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .map(|value| Entry::of(forest.as_str(), value))
-            .collect()
+        list.into_iter().flatten().map(|value| Entry::of(forest.as_str(), value)).collect()
     }
 
     /// The record that the laptop made of a forest; `None`: this registry does not know it.
@@ -119,9 +113,7 @@ impl Registry {
 
     /// The list of a forest, made if need be.
     pub(super) fn nodes_mut(&mut self, forest: &ForestId) -> &mut Vec<Value> {
-        let list = object_in(&mut self.0, "nodes")
-            .entry(forest.as_str())
-            .or_insert(Value::Null);
+        let list = object_in(&mut self.0, "nodes").entry(forest.as_str()).or_insert(Value::Null);
         if !list.is_array() {
             *list = Value::Array(Vec::new());
         }
@@ -184,9 +176,7 @@ fn wrong(place: &str, due: &str, found: &Value) -> Corrupt {
 fn check(root: &Map<String, Value>) -> Result<(), Corrupt> {
     for (id, record) in objects(root, "forests", "forests")? {
         let place = format!("forests.{id}");
-        let record = record
-            .as_object()
-            .ok_or_else(|| wrong(&place, "an object", record))?;
+        let record = record.as_object().ok_or_else(|| wrong(&place, "an object", record))?;
         drop(objects(record, "removed", &format!("{place}.removed"))?);
     }
     for (forest, list) in objects(root, "nodes", "nodes")? {
@@ -205,9 +195,7 @@ fn check(root: &Map<String, Value>) -> Result<(), Corrupt> {
 }
 
 fn check_entry(place: &str, entry: &Value) -> Result<(), Corrupt> {
-    let entry = entry
-        .as_object()
-        .ok_or_else(|| wrong(place, "an object", entry))?;
+    let entry = entry.as_object().ok_or_else(|| wrong(place, "an object", entry))?;
     match entry.get("id") {
         Some(Value::String(_)) => {}
         Some(other) => return Err(wrong(&format!("{place}.id"), "a string", other)),

@@ -123,20 +123,8 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     change: impl FnMut(&D) -> Result<Option<D>, E>,
 ) -> Result<Outcome, UpdateError<E>> {
     let deadline = clock.boottime() + limits.give_up;
-    let cx = Context {
-        door,
-        clock,
-        owner,
-        limits,
-        deadline,
-    };
-    let mut update = Update {
-        cx,
-        options,
-        change,
-        suspicion: None,
-        document: PhantomData,
-    };
+    let cx = Context { door, clock, owner, limits, deadline };
+    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
     let mut backoff = cx.backoff();
     loop {
         let file = || door.shown(&options.files.file);
@@ -182,10 +170,7 @@ where
         let cx = self.cx;
         let _turn = cx.door.queue(cx.clock, cx.limits, &cx.owner.label);
         let lease = waiter::take(cx).map_err(|err| match err {
-            TakeError::Held(holder) => UpdateError::LeaseHeld {
-                holder,
-                waited: cx.limits.give_up,
-            },
+            TakeError::Held(holder) => UpdateError::LeaseHeld { holder, waited: cx.limits.give_up },
             TakeError::Door(err) => err.into(),
         })?;
         let attempt = self.under(&lease);
@@ -214,9 +199,7 @@ where
                 Err(UpdateError::Missing(self.cx.door.shown(&files.file)))
             };
         }
-        let Limits {
-            stale, torn, give_up, ..
-        } = *self.cx.limits;
+        let Limits { stale, torn, give_up, .. } = *self.cx.limits;
         if self.suspicion.is_none() {
             // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
             self.cx.deadline = self.cx.clock.boottime() + stale + give_up;
@@ -225,10 +208,9 @@ where
         match copy {
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
-            _ if age >= torn => Err(UpdateError::NoCopy {
-                file: self.cx.door.shown(&files.file),
-                source: what,
-            }),
+            _ if age >= torn => {
+                Err(UpdateError::NoCopy { file: self.cx.door.shown(&files.file), source: what })
+            }
             _ => Ok(Attempt::Bad(what, torn)),
         }
     }
@@ -268,17 +250,7 @@ where
         base: &Base,
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
-        let committed = put(
-            &self.cx,
-            lease,
-            &self.options.files,
-            doc.render().as_bytes(),
-            base,
-        )?;
-        Ok(if committed {
-            Attempt::Done(Outcome::Committed { restored })
-        } else {
-            Attempt::Lost
-        })
+        let committed = put(&self.cx, lease, &self.options.files, doc.render().as_bytes(), base)?;
+        Ok(if committed { Attempt::Done(Outcome::Committed { restored }) } else { Attempt::Lost })
     }
 }

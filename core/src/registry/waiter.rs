@@ -25,11 +25,7 @@ impl From<DoorError> for TakeError {
 
 /// Waits for the lease and takes it; a stale one is taken away first.
 pub(super) fn take(cx: Context<'_>) -> Result<Lease<'_>, TakeError> {
-    let mut waiter = Waiter {
-        cx,
-        prepared: None,
-        seen: None,
-    };
+    let mut waiter = Waiter { cx, prepared: None, seen: None };
     let mut backoff = cx.backoff();
     let result = loop {
         match waiter.look() {
@@ -61,12 +57,7 @@ impl Prepared {
     }
 
     fn into_lease(self, cx: Context<'_>) -> Lease<'_> {
-        let Self {
-            nonce,
-            record,
-            asked: taken,
-            ..
-        } = self;
+        let Self { nonce, record, asked: taken, .. } = self;
         Lease::new(cx, nonce, record, taken)
     }
 }
@@ -127,18 +118,10 @@ impl<'a> Waiter<'a> {
             };
             let record: Option<Record> = serde_json::from_slice(&bytes).ok();
             let holder = record.map(Holder::from).unwrap_or_default();
-            self.seen = Some(Seen {
-                nonce: nonce.to_owned(),
-                since: cx.clock.boottime(),
-                holder,
-            });
+            self.seen = Some(Seen { nonce: nonce.to_owned(), since: cx.clock.boottime(), holder });
         }
         Ok(self.seen.as_ref().is_some_and(|seen| {
-            let gone = seen
-                .holder
-                .owner
-                .as_ref()
-                .is_some_and(|holder| holder.is_gone(cx.owner));
+            let gone = seen.holder.owner.as_ref().is_some_and(|holder| holder.is_gone(cx.owner));
             gone || cx.clock.boottime().saturating_sub(seen.since) >= cx.limits.stale
         }))
     }
@@ -146,9 +129,8 @@ impl<'a> Waiter<'a> {
     fn try_move(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
         let cx = self.cx;
         // An old one is made anew, so that its `since` is about when it was taken.
-        if let Some(old) = self
-            .prepared
-            .take_if(|prepared| cx.clock.boottime() >= prepared.at + cx.limits.hold)
+        if let Some(old) =
+            self.prepared.take_if(|prepared| cx.clock.boottime() >= prepared.at + cx.limits.hold)
         {
             abandon(cx.door, &old);
         }
@@ -163,10 +145,7 @@ impl<'a> Waiter<'a> {
         };
         // Whatever the answer is but "done": only a look tells whether it is this process's.
         let kind = err.kind;
-        let mine = cx
-            .door
-            .list(LEASE)
-            .is_ok_and(|files| files.contains(&prepared.nonce));
+        let mine = cx.door.list(LEASE).is_ok_and(|files| files.contains(&prepared.nonce));
         if mine {
             return Ok(Some(prepared.into_lease(cx)));
         }
@@ -183,10 +162,7 @@ impl<'a> Waiter<'a> {
 
     fn prepare(&self) -> Result<Prepared, DoorError> {
         let cx = self.cx;
-        let record = Record {
-            owner: cx.owner.clone(),
-            since: rfc3339(cx.clock.now()),
-        };
+        let record = Record { owner: cx.owner.clone(), since: rfc3339(cx.clock.now()) };
         let now = cx.clock.boottime();
         let prepared = Prepared {
             nonce: new_nonce(),
@@ -198,8 +174,7 @@ impl<'a> Waiter<'a> {
             let dir = prepared.dir();
             cx.door.mkdir(&dir)?;
             for suffix in [".json", ".good"] {
-                cx.door
-                    .write_new(&format!("{dir}/{}{suffix}", prepared.nonce), b"")?;
+                cx.door.write_new(&format!("{dir}/{}{suffix}", prepared.nonce), b"")?;
             }
             cx.door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
         };

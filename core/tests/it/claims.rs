@@ -16,12 +16,7 @@ fn now() -> Timestamp {
 }
 
 fn registry(nodes: &Value) -> Registry {
-    Registry::parse(
-        json!({ "updated_at": "before", "nodes": nodes })
-            .to_string()
-            .as_bytes(),
-    )
-    .unwrap()
+    Registry::parse(json!({ "updated_at": "before", "nodes": nodes }).to_string().as_bytes()).unwrap()
 }
 
 /// What node `n1` at fd00::1, instance `me`, claims.
@@ -38,11 +33,7 @@ fn n1() -> Claim {
 }
 
 fn ids(registry: &Registry) -> Vec<String> {
-    registry
-        .entries(&grove())
-        .into_iter()
-        .map(|entry| entry.id)
-        .collect()
+    registry.entries(&grove()).into_iter().map(|entry| entry.id).collect()
 }
 
 /// The claim once every entry in its way was asked, with that answer for all of them.
@@ -51,9 +42,7 @@ fn probed(registry: &Registry, answered: bool) -> Result<forest_core::registry::
         panic!("somebody must be asked first");
     };
     let mut asked = n1();
-    entries
-        .iter()
-        .for_each(|entry| asked.probes.note(entry, answered));
+    entries.iter().for_each(|entry| asked.probes.note(entry, answered));
     claim(registry, &asked)
 }
 
@@ -86,10 +75,7 @@ fn another_address_is_an_update_that_keeps_what_others_wrote() {
 fn an_address_of_the_other_family_that_others_wrote_is_kept() {
     let found = json!({"grove": [{"id": "n1", "ip": "fd00::9", "ipv6": "fd00::9", "ipv4": "203.0.113.7"}]});
     let entry = claim(&registry(&found), &n1()).unwrap().entry;
-    assert_eq!(
-        (&entry["ipv6"], &entry["ipv4"]),
-        (&json!("fd00::1"), &json!("203.0.113.7"))
-    );
+    assert_eq!((&entry["ipv6"], &entry["ipv4"]), (&json!("fd00::1"), &json!("203.0.113.7")));
 }
 
 #[test]
@@ -97,10 +83,7 @@ fn ports_that_differ_are_told() {
     let mut other = n1();
     other.ports.health = 9223;
     let change = claim(&Registry::empty(), &other).unwrap();
-    assert_eq!(
-        change.entry["metadata"],
-        json!({"instance": "me", "health_port": "9223"})
-    );
+    assert_eq!(change.entry["metadata"], json!({"instance": "me", "health_port": "9223"}));
     let entry: &Entry = &change.registry.unwrap().entries(&grove())[0];
     assert_eq!((entry.health_port(), entry.monitor_port()), (9223, 8222));
 }
@@ -118,10 +101,7 @@ fn my_id_under_another_instance_is_taken_over_only_if_it_is_silent() {
     assert_eq!(probed(&found, false).unwrap().action, Action::Update);
     let err = probed(&found, true).unwrap_err();
     assert_eq!(err.reason().code(), "id_conflict");
-    assert_eq!(
-        err.to_string(),
-        "another node answers under the id n1: n1 at fd00::7, instance other"
-    );
+    assert_eq!(err.to_string(), "another node answers under the id n1: n1 at fd00::7, instance other");
 }
 
 #[test]
@@ -158,10 +138,7 @@ fn an_answer_holds_only_for_the_entry_as_it_was_asked() {
     let mut asked = n1();
     asked.probes.note(&entry("fd00::7").entries(&grove())[0], false);
     assert!(claim(&entry("fd00::7"), &asked).is_ok());
-    assert!(matches!(
-        claim(&entry("fd00::8"), &asked),
-        Err(ClaimError::NeedsProbe(_))
-    ));
+    assert!(matches!(claim(&entry("fd00::8"), &asked), Err(ClaimError::NeedsProbe(_))));
 }
 
 #[test]
@@ -172,16 +149,9 @@ fn a_tombstone_keeps_a_node_out() {
     );
     let buried = bury(&found.unwrap(), &grove(), &node, now()).unwrap();
     assert_eq!(buried.forest(&grove()).unwrap()["size"], "small");
-    assert_eq!(
-        bury(&buried, &grove(), &node, Timestamp::now()),
-        None,
-        "the first time stands"
-    );
+    assert_eq!(bury(&buried, &grove(), &node, Timestamp::now()), None, "the first time stands");
     let err = claim(&buried, &n1()).unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        format!("node n1 was removed from forest grove on purpose, {NOW}")
-    );
+    assert_eq!(err.to_string(), format!("node n1 was removed from forest grove on purpose, {NOW}"));
     let removed = remove_entry(&buried, &grove(), &node, now()).unwrap();
     assert_eq!(ids(&removed), [""; 0]);
     assert_eq!(remove_entry(&removed, &grove(), &node, now()), None);

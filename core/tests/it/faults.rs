@@ -40,9 +40,7 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
     match start {
         Start::Nothing | Start::Registry => {}
         Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
-        Start::DeadLease => die_once(bench, clock, limits, || {
-            bench.dir().join(".registry.lease").exists()
-        }),
+        Start::DeadLease => die_once(bench, clock, limits, || bench.dir().join(".registry.lease").exists()),
         Start::HalfCommitted => die_once(bench, clock, limits, || {
             bench.get(".registry.last-good.json") != bench.get("registry.json")
         }),
@@ -76,18 +74,11 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
         let registry = Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
         let copy =
             Registry::parse(&bench.get(".registry.last-good.json").expect("a copy")).expect("that parses");
-        assert!(
-            !marked(&registry, "second") || marked(&copy, "second"),
-            "{what}: the copy is older"
-        );
+        assert!(!marked(&registry, "second") || marked(&copy, "second"), "{what}: the copy is older");
     };
     let door = bench.door();
     let faulty = FaultyDoor::new(&*door, at, fault, &watch);
-    let owner = if at.is_multiple_of(2) {
-        gone("faulty")
-    } else {
-        elsewhere("faulty")
-    };
+    let owner = if at.is_multiple_of(2) { gone("faulty") } else { elsewhere("faulty") };
     let result = mark(&faulty, &clock, &owner, &limits, "second");
     if !faulty.struck() {
         result.unwrap_or_else(|err| panic!("{what}: {err}"));
@@ -95,10 +86,7 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     }
     let acknowledged = result.is_ok();
     if acknowledged {
-        assert!(
-            marked(&bench.registry(), "second"),
-            "{what}: acknowledged and not there"
-        );
+        assert!(marked(&bench.registry(), "second"), "{what}: acknowledged and not there");
     }
 
     mark(&*door, &clock, &elsewhere("next"), &limits, "third")
@@ -106,32 +94,17 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     let registry = bench.registry();
     assert!(marked(&registry, "third"), "{what}");
     assert!(!acknowledged || marked(&registry, "second"), "{what}: lost");
-    assert!(
-        start == Start::Nothing || marked(&registry, "first"),
-        "{what}: lost"
-    );
-    let documented = [
-        ".registry.lease.",
-        ".registry.gone.",
-        ".registry.new.",
-        "registry.json.corrupt-",
-    ];
+    assert!(start == Start::Nothing || marked(&registry, "first"), "{what}: lost");
+    let documented = [".registry.lease.", ".registry.gone.", ".registry.new.", "registry.json.corrupt-"];
     for name in bench.leftovers() {
-        assert!(
-            documented.iter().any(|prefix| name.starts_with(prefix)),
-            "{what}: {name} was left"
-        );
+        assert!(documented.iter().any(|prefix| name.starts_with(prefix)), "{what}: {name} was left");
     }
 
     clock.advance(later(&limits));
     mark(&*door, &clock, &elsewhere("sweeper"), &limits, "fourth")
         .unwrap_or_else(|err| panic!("{what}: {err}"));
     assert_eq!(bench.leftovers(), bench.corrupt_copies(), "{what}: not swept");
-    assert_eq!(
-        bench.corrupt_copies().len(),
-        usize::from(start == Start::Corrupt),
-        "{what}"
-    );
+    assert_eq!(bench.corrupt_copies().len(), usize::from(start == Start::Corrupt), "{what}");
     true
 }
 

@@ -20,13 +20,8 @@ fn it_travels_as_standard_input_and_no_child_has_it() {
     assert!(InstanceLock::from_inherited(&path).unwrap().is_none());
 
     let mut heir = Command::new(env::current_exe().unwrap());
-    heir.args([
-        "--exact",
-        "instance::it_travels_as_standard_input_and_no_child_has_it",
-    ]);
-    heir.env(LOCK, &path)
-        .stdin(lock.hand_over().unwrap())
-        .stdout(Stdio::null());
+    heir.args(["--exact", "instance::it_travels_as_standard_input_and_no_child_has_it"]);
+    heir.env(LOCK, &path).stdin(lock.hand_over().unwrap()).stdout(Stdio::null());
     let mut child = heir.spawn().unwrap();
     drop((heir, lock));
     assert!(child.wait().unwrap().success());
@@ -35,18 +30,13 @@ fn it_travels_as_standard_input_and_no_child_has_it() {
 
 /// The program after the exec.
 fn heir(path: &Path) {
-    let lock = InstanceLock::from_inherited(path)
-        .unwrap()
-        .expect("standard input is the lock");
+    let lock = InstanceLock::from_inherited(path).unwrap().expect("standard input is the lock");
     let held = InstanceLock::acquire(path).unwrap_err();
     assert!(
         matches!(held, InstanceError::Held { pid: Some(pid), .. } if pid == std::process::id()),
         "{held}"
     );
-    assert!(
-        InstanceLock::from_inherited(path).unwrap().is_none(),
-        "standard input is /dev/null again"
-    );
+    assert!(InstanceLock::from_inherited(path).unwrap().is_none(), "standard input is /dev/null again");
 
     let mut child = Command::new("sleep").arg("600").spawn().unwrap();
     drop(lock);

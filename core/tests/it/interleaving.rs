@@ -41,10 +41,7 @@ impl Gate {
         let mut state = self.state();
         state.waiting[me] = true;
         self.changed.notify_all();
-        let mut state = self
-            .changed
-            .wait_while(state, |state| state.allowed != Some(me))
-            .unwrap();
+        let mut state = self.changed.wait_while(state, |state| state.allowed != Some(me)).unwrap();
         state.allowed = None;
         state.waiting[me] = false;
     }
@@ -57,10 +54,7 @@ impl Gate {
             let moving = |state: &State| {
                 state.allowed.is_some() || (0..UPDATERS).any(|one| !state.done[one] && !state.waiting[one])
             };
-            let mut state = self
-                .changed
-                .wait_while(self.state(), |state| moving(state))
-                .unwrap();
+            let mut state = self.changed.wait_while(self.state(), |state| moving(state)).unwrap();
             let ready: Vec<usize> = (0..UPDATERS).filter(|one| state.waiting[*one]).collect();
             if ready.is_empty() {
                 return;
@@ -172,13 +166,7 @@ fn lost(seed: u64, fenced: bool) -> Vec<String> {
             let (bench, inner, clock, gate, limits) = (&bench, &*inner, &clock, &gate, &limits);
             scope.spawn(move || {
                 let _leaves = Leaves(gate, me);
-                let gated = Gated {
-                    inner,
-                    clock,
-                    gate,
-                    me,
-                    unfenced: (!fenced).then_some(bench),
-                };
+                let gated = Gated { inner, clock, gate, me, unfenced: (!fenced).then_some(bench) };
                 for update in 0..UPDATES {
                     let owner = elsewhere(&format!("updater-{me}"));
                     mark(&gated, &gated, &owner, limits, &format!("u{me}-{update}")).unwrap();
@@ -191,8 +179,7 @@ fn lost(seed: u64, fenced: bool) -> Vec<String> {
     let texts = ["registry.json", ".registry.last-good.json"].map(|name| bench.get(name).unwrap());
     let registries = texts.map(|text| Registry::parse(&text).unwrap());
     let all = (0..UPDATERS).flat_map(|me| (0..UPDATES).map(move |update| format!("u{me}-{update}")));
-    all.filter(|name| !registries.iter().all(|registry| marked(registry, name)))
-        .collect()
+    all.filter(|name| !registries.iter().all(|registry| marked(registry, name))).collect()
 }
 
 proptest! {

@@ -35,21 +35,11 @@ fn what_was_acknowledged_outlives_kill_9() {
     // The last ones' lease, if one stands, is that of a dead process: nobody waits for it to become stale.
     let (door, me, begun) = (bench.door(), Owner::current("last"), SystemClock.boottime());
     mark(&*door, &SystemClock, &me, &Limits::default(), "last").unwrap();
-    assert!(
-        SystemClock.boottime() - begun < Limits::default().stale,
-        "the lease was stuck"
-    );
+    assert!(SystemClock.boottime() - begun < Limits::default().stale, "the lease was stuck");
 
     let (registry, acknowledged) = (bench.registry(), acknowledged.into_inner().unwrap());
-    assert!(
-        acknowledged.len() > KILLS,
-        "{} updates were acknowledged",
-        acknowledged.len()
-    );
-    let lost: Vec<_> = acknowledged
-        .iter()
-        .filter(|name| !marked(&registry, name))
-        .collect();
+    assert!(acknowledged.len() > KILLS, "{} updates were acknowledged", acknowledged.len());
+    let lost: Vec<_> = acknowledged.iter().filter(|name| !marked(&registry, name)).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(!bench.dir().join(".registry.lease").exists());
 }
@@ -57,11 +47,7 @@ fn what_was_acknowledged_outlives_kill_9() {
 /// Starts an updater, kills it a few updates later, and returns what it acknowledged.
 fn one_life(dir: &Path) -> Vec<String> {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "killed::what_was_acknowledged_outlives_kill_9",
-            "--nocapture",
-        ])
+        .args(["--exact", "killed::what_was_acknowledged_outlives_kill_9", "--nocapture"])
         .env(DIR, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

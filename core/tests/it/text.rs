@@ -47,11 +47,8 @@ const BEFORE: &str = r#"{
 fn a_hundred_updates_change_what_they_own_and_nothing_else() {
     let bench = Plain::new();
     bench.put("registry.json", BEFORE.as_bytes());
-    let (clock, limits, owner) = (
-        VirtualClock::new(Timestamp::now()),
-        Limits::default(),
-        Owner::current("me"),
-    );
+    let (clock, limits, owner) =
+        (VirtualClock::new(Timestamp::now()), Limits::default(), Owner::current("me"));
     let door = bench.door();
     for port in 0..100 {
         let mut mine = Claim {
@@ -108,16 +105,10 @@ fn a_hundred_updates_change_what_they_own_and_nothing_else() {
 #[test]
 fn a_document_in_a_directory_of_its_own_goes_the_same_way() {
     let bench = Plain::new();
-    let (clock, limits, owner) = (
-        VirtualClock::new(Timestamp::now()),
-        Limits::default(),
-        Owner::current("me"),
-    );
+    let (clock, limits, owner) =
+        (VirtualClock::new(Timestamp::now()), Limits::default(), Owner::current("me"));
     let door = bench.door();
-    let options = UpdateOptions {
-        files: Files::of("secrets/grove.json"),
-        create_missing: true,
-    };
+    let options = UpdateOptions { files: Files::of("secrets/grove.json"), create_missing: true };
     let set = || {
         update(&*door, &clock, &owner, &limits, &options, |secrets: &Registry| {
             Ok::<_, Infallible>(bury(secrets, &grove(), &"n1".parse().unwrap(), clock.now()))
@@ -130,10 +121,7 @@ fn a_document_in_a_directory_of_its_own_goes_the_same_way() {
     door.mkdir("secrets").unwrap();
     assert_eq!(set().unwrap(), Outcome::Committed { restored: None });
     assert_eq!(set().unwrap(), Outcome::Unchanged);
-    assert_eq!(
-        bench.get("secrets/grove.json"),
-        bench.get("secrets/.grove.last-good.json")
-    );
+    assert_eq!(bench.get("secrets/grove.json"), bench.get("secrets/.grove.last-good.json"));
     bench.put("secrets/grove.json", b"");
     let copy = match set().unwrap() {
         Outcome::Committed { restored } => restored.unwrap().quarantined.unwrap(),

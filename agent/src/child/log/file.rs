@@ -60,11 +60,7 @@ impl LogFile {
             Some(place) if place.inode == found.ino() => place.offset,
             _ => found.len(),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            offset,
-        })
+        Ok(Self { path: path.to_owned(), file, offset })
     }
 
     /// Its path.
@@ -98,10 +94,7 @@ impl LogFile {
 
     /// The place, with the last `pending` bytes still to be followed.
     pub(super) fn place(&self, pending: u64) -> io::Result<Place> {
-        Ok(Place {
-            inode: self.file.metadata()?.ino(),
-            offset: self.offset.saturating_sub(pending),
-        })
+        Ok(Place { inode: self.file.metadata()?.ino(), offset: self.offset.saturating_sub(pending) })
     }
 
     /// Somebody has put another file at the path, and everything is read: goes on with that one. A deleted file
@@ -165,10 +158,5 @@ impl LogFile {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }

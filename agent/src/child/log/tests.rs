@@ -17,11 +17,7 @@ impl Given {
     fn new(change: impl FnOnce(&mut LogLimits)) -> Self {
         let mut limits = LogLimits::default();
         change(&mut limits);
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            limits,
-            shown: Arc::default(),
-        }
+        Self { dir: tempfile::tempdir().unwrap(), limits, shown: Arc::default() }
     }
 
     fn path(&self) -> PathBuf {
@@ -39,11 +35,7 @@ impl Given {
     }
 
     fn child(&self) -> std::fs::File {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path())
-            .unwrap()
+        OpenOptions::new().append(true).create(true).open(self.path()).unwrap()
     }
 
     fn shown(&self) -> Vec<String> {
@@ -52,9 +44,7 @@ impl Given {
 
     fn on_disk(&self) -> u64 {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
-        entries
-            .map(|entry| entry.unwrap().metadata().unwrap().len())
-            .sum()
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 }
 
@@ -191,16 +181,10 @@ async fn a_log_that_cannot_be_opened_yet_is_followed_once_it_can_be() {
     std::fs::write(dir.join("engine.log.new"), "").unwrap();
     std::fs::rename(dir.join("engine.log.new"), dir.join("engine.log")).unwrap();
     let mut state = log.state();
-    let mut child = OpenOptions::new()
-        .append(true)
-        .open(dir.join("engine.log"))
-        .unwrap();
+    let mut child = OpenOptions::new().append(true).open(dir.join("engine.log")).unwrap();
     writeln!(child, "here").unwrap();
     let seen = state.wait_for(|state| state.tail == ["here"]);
-    tokio::time::timeout(Duration::from_secs(60), seen)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap().unwrap();
     log.close().await;
     assert!(dir.join("engine.position").exists());
 }

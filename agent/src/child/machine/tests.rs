@@ -167,6 +167,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => Just(Happening::Dies),
         2 => Just(Happening::Healthy),
         1 => Just(Happening::Unhealthy),
+        1 => Just(Happening::Retry),
         4 => Just(Happening::Nothing),
     ]
 }
@@ -210,9 +211,7 @@ fn waits_double_and_long_health_resets_them() {
     let mut waits = Vec::new();
     for _ in 0..8 {
         world.happen(Happening::SpawnFails, 0.5);
-        let Phase::Backoff { until } = world.state.phase else {
-            panic!("{:?}", world.state)
-        };
+        let Phase::Backoff { until } = world.state.phase else { panic!("{:?}", world.state) };
         waits.push((until - world.at).as_secs());
         world.at = until;
         world.happen(Happening::Nothing, 0.5);

@@ -56,14 +56,24 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Fault {
     if let Some(taken) = taken_in(run) {
         return Fault::new(Reason::EnginePortTaken, taken.sentence(evidence.holder));
     }
-    let known = RULES
-        .iter()
-        .filter(|rule| rule.kind.is_none_or(|kind| kind == evidence.kind))
-        .find_map(|rule| {
+    known(evidence.kind, run, |_| true).unwrap_or_else(|| unexplained(evidence, run))
+}
+
+/// What a running engine complains of that its answers do not show: a full store serves on, and stores nothing.
+#[must_use]
+pub fn trouble(kind: EngineKind, tail: &[String]) -> Option<Fault> {
+    let of_the_store = |reason| matches!(reason, Reason::EngineStore | Reason::StandaloneStore);
+    known(kind, last_run(tail), of_the_store)
+}
+
+/// The first rule for one of the `wanted` reasons that the run's lines match, and the latest line it matches.
+fn known(kind: EngineKind, run: &[String], wanted: impl Fn(Reason) -> bool) -> Option<Fault> {
+    RULES.iter().filter(|rule| wanted(rule.reason) && rule.kind.is_none_or(|of| of == kind)).find_map(
+        |rule| {
             let line = run.iter().rev().find(|line| rule.matches(line))?;
             Some(Fault::new(rule.reason, format!("{}: {}", rule.says, quote(line))))
-        });
-    known.unwrap_or_else(|| unexplained(evidence, run))
+        },
+    )
 }
 
 /// A rule: a line that begins with `start` and holds all of `parts` means `reason`. Rules stand in the order of
@@ -83,27 +93,15 @@ impl Rule {
 }
 
 const fn any(parts: &'static [&'static str], reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        kind: None,
-        start: "",
-        parts,
-        reason,
-        says,
-    }
+    Rule { kind: None, start: "", parts, reason, says }
 }
 
 const fn nimsforest(parts: &'static [&'static str], reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        kind: Some(EngineKind::Nimsforest),
-        ..any(parts, reason, says)
-    }
+    Rule { kind: Some(EngineKind::Nimsforest), ..any(parts, reason, says) }
 }
 
 const fn begins(start: &'static str, reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        start,
-        ..any(&[], reason, says)
-    }
+    Rule { start, ..any(&[], reason, says) }
 }
 
 const RULES: &[Rule] = &[
@@ -132,59 +130,24 @@ const RULES: &[Rule] = &[
         Reason::NimsforestNoAddress,
         "NimsForest finds no IPv6 address on this machine",
     ),
-    any(
-        &["[FTL]", "cannot assign requested address"],
-        Reason::EngineListen,
-        LISTEN,
-    ),
-    any(
-        &["[FTL]", "bind: permission denied"],
-        Reason::EngineListen,
-        LISTEN,
-    ),
+    any(&["[FTL]", "cannot assign requested address"], Reason::EngineListen, LISTEN),
+    any(&["[FTL]", "bind: permission denied"], Reason::EngineListen, LISTEN),
     any(&["[FTL]", "listen tcp"], Reason::EngineListen, LISTEN),
-    any(
-        &["no space left on device"],
-        Reason::EngineStore,
-        "the store is full",
-    ),
-    any(
-        &["Can't start JetStream"],
-        Reason::EngineStore,
-        "JetStream cannot use its store",
-    ),
+    any(&["no space left on device"], Reason::EngineStore, "the store is full"),
+    any(&["Can't start JetStream"], Reason::EngineStore, "JetStream cannot use its store"),
     any(
         &["Detected orphaned stream"],
         Reason::StandaloneStore,
         "the store was written by a standalone server",
     ),
-    any(
-        &["JetStream", "DISABLED"],
-        Reason::EngineStore,
-        "JetStream gave up its store",
-    ),
-    nimsforest(
-        &["failed to start within timeout"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
-    nimsforest(
-        &["Failed to create", "timeout"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
-    nimsforest(
-        &["Failed to create", "deadline exceeded"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
+    any(&["JetStream", "DISABLED"], Reason::EngineStore, "JetStream gave up its store"),
+    nimsforest(&["failed to start within timeout"], Reason::NimsforestNoRoute, NO_ROUTE),
+    nimsforest(&["Failed to create", "timeout"], Reason::NimsforestNoRoute, NO_ROUTE),
+    nimsforest(&["Failed to create", "deadline exceeded"], Reason::NimsforestNoRoute, NO_ROUTE),
     begins("panic: ", Reason::EngineExited, "the engine panicked"),
     begins("fatal error: ", Reason::EngineExited, "the engine gave up"),
-    begins(
-        "nats-server: ",
-        Reason::EngineConfigRefused,
-        "nats-server refuses its configuration",
-    ),
+    begins("goroutine ", Reason::EngineExited, "the engine panicked, and its log says why above"),
+    begins("nats-server: ", Reason::EngineConfigRefused, "nats-server refuses its configuration"),
 ];
 
 const LISTEN: &str = "the engine cannot listen where it is told to";
@@ -203,9 +166,7 @@ fn last_run(tail: &[String]) -> &[String] {
 /// An address that the engine could not have because it is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// As the log has it; may lack the host.
-    pub address: String,
-    /// Its host, where it names one.
+    /// Its host, where the log names one.
     pub ip: Option<IpAddr>,
     /// Its port.
     pub port: u16,
@@ -213,12 +174,11 @@ pub struct Taken {
 
 impl Taken {
     fn sentence(&self, holder: Option<&Holder>) -> String {
+        let port = self.port;
+        let place = self.ip.map_or(format!("port {port}"), |ip| format!("port {port} of {ip}"));
         match holder {
-            Some(holder) => format!("{} (port {}) is taken by {holder}", self.address, self.port),
-            None => format!(
-                "{} (port {}) is taken by another program",
-                self.address, self.port
-            ),
+            Some(holder) => format!("{place} is taken by {holder}"),
+            None => format!("{place} is taken by another program"),
         }
     }
 }
@@ -234,11 +194,7 @@ fn taken_in(run: &[String]) -> Option<Taken> {
         let (before, _) = line.split_once(": bind: address already in use")?;
         let (_, address) = before.rsplit_once("listen tcp ")?;
         let (host, port) = address.rsplit_once(':')?;
-        Some(Taken {
-            address: address.to_owned(),
-            ip: host.trim_matches(['[', ']']).parse().ok(),
-            port: port.parse().ok()?,
-        })
+        Some(Taken { ip: host.trim_matches(['[', ']']).parse().ok(), port: port.parse().ok()? })
     })
 }
 
@@ -248,23 +204,14 @@ fn unexplained(evidence: &Evidence<'_>, run: &[String]) -> Fault {
         Some(LastExit { signal: Some(9), .. }) => {
             format!("{name} was killed (signal 9), perhaps by the kernel for want of memory")
         }
-        Some(LastExit {
-            signal: Some(signal), ..
-        }) => format!("{name} ended by signal {signal}"),
+        Some(LastExit { signal: Some(signal), .. }) => format!("{name} ended by signal {signal}"),
         Some(LastExit { code: Some(code), .. }) => format!("{name} ended with exit code {code}"),
         Some(_) => format!("{name} ended"),
         None => format!("{name} does not run"),
     };
-    let complains = |line: &&String| {
-        ["[FTL]", "[ERR]", "❌", "FATAL"]
-            .iter()
-            .any(|mark| line.contains(mark))
-    };
-    let telling = run
-        .iter()
-        .rev()
-        .find(complains)
-        .or_else(|| run.iter().rev().find(|line| !line.trim().is_empty()));
+    let complains = |line: &&String| ["[FTL]", "[ERR]", "❌", "FATAL"].iter().any(|mark| line.contains(mark));
+    let telling =
+        run.iter().rev().find(complains).or_else(|| run.iter().rev().find(|line| !line.trim().is_empty()));
     let message = match telling {
         Some(line) => format!("{ended}; it said {}", quote(line)),
         None => format!("{ended}, and said nothing"),
@@ -285,11 +232,7 @@ fn quote(line: &str) -> String {
 }
 
 fn escape(c: char) -> impl Iterator<Item = char> {
-    let (plain, escaped) = if c.is_control() {
-        (None, Some(c.escape_default()))
-    } else {
-        (Some(c), None)
-    };
+    let (plain, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
     plain.into_iter().chain(escaped.into_iter().flatten())
 }
 

@@ -4,14 +4,7 @@ use super::*;
 use crate::registry::clock::VirtualClock;
 
 fn opener(path: PathBuf) -> impl FnOnce() -> io::Result<File> {
-    move || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-    }
+    move || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 #[test]
@@ -20,10 +13,7 @@ fn a_second_agent_learns_the_firsts_pid() {
     let path = dir.path().join("agent.lock");
     let first = InstanceLock::acquire(&path).unwrap();
     let err = InstanceLock::acquire(&path).unwrap_err();
-    assert!(
-        matches!(err, InstanceError::Held { pid: Some(pid), .. } if pid == std::process::id()),
-        "{err}"
-    );
+    assert!(matches!(err, InstanceError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{err}");
     drop(first);
     InstanceLock::acquire(&path).unwrap();
 }
@@ -37,11 +27,7 @@ fn a_copy_that_was_handed_over_keeps_the_lock() {
     drop(first);
     InstanceLock::acquire(&path).unwrap_err();
     let again = InstanceLock::lock(copy, &path).unwrap();
-    assert!(
-        same_file(File::open("/dev/null").unwrap(), &path)
-            .unwrap()
-            .is_none()
-    );
+    assert!(same_file(File::open("/dev/null").unwrap(), &path).unwrap().is_none());
     drop(again);
     InstanceLock::acquire(&path).unwrap();
 }

@@ -11,13 +11,7 @@ fn door() -> (tempfile::TempDir, FsDoor) {
 }
 
 fn publish(door: &FsDoor, staged: &str, target: &str) -> Result<(), DoorError> {
-    door.publish(&Publish {
-        staged,
-        target,
-        bytes: b"",
-        base: &Base::Any,
-        held: std::time::Duration::ZERO,
-    })
+    door.publish(&Publish { staged, target, bytes: b"", base: &Base::Any, held: std::time::Duration::ZERO })
 }
 
 #[test]
@@ -28,10 +22,7 @@ fn nothing_is_overwritten_and_no_full_directory_removed() {
     door.write_new("a/x", b"1").unwrap();
     door.write_new("b/x", b"2").unwrap();
     assert_eq!(door.write_new("a/x", b"3").unwrap_err().kind, Kind::Exists);
-    assert!(matches!(
-        door.move_new("a", "b").unwrap_err().kind,
-        Kind::Exists | Kind::NotEmpty
-    ));
+    assert!(matches!(door.move_new("a", "b").unwrap_err().kind, Kind::Exists | Kind::NotEmpty));
     assert_eq!(door.move_new("a/x", "b/x").unwrap_err().kind, Kind::Exists);
     assert_eq!(door.rmdir("a").unwrap_err().kind, Kind::NotEmpty);
     assert_eq!(door.read("b/x").unwrap().0, b"2");
@@ -74,9 +65,6 @@ fn the_directory_is_the_one_that_was_opened() {
 fn errors_name_call_and_path() {
     let (dir, door) = door();
     let err = door.read("x").unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        format!("cannot read {}", dir.path().join("x").display())
-    );
+    assert_eq!(err.to_string(), format!("cannot read {}", dir.path().join("x").display()));
     assert_eq!(err.reason().code(), "registry_unreadable");
 }

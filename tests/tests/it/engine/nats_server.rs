@@ -25,10 +25,7 @@ fn config_in(place: &Place, store: &Path) -> PathBuf {
         client: place.at(CLIENT),
         monitor: place.at(MONITOR),
         store_dir: store,
-        limits: Limits {
-            max_memory: 32 << 20,
-            max_file: 64 << 20,
-        },
+        limits: Limits { max_memory: 32 << 20, max_file: 64 << 20 },
     };
     write_config(place.dir.path(), &config).unwrap()
 }
@@ -54,9 +51,7 @@ async fn runs_on_the_written_configuration_and_passes_both_checks() {
     for server in servers() {
         let place = Place::new();
         let target = place.target(Some(place.at(CLIENT)));
-        check_config(&server, &config_in(&place, &place.store()))
-            .await
-            .unwrap();
+        check_config(&server, &config_in(&place, &place.store())).await.unwrap();
         let mut running = start(&server, &place);
         let seen = until(&mut probe(), &target, well).await;
         assert!(nats_check(&seen).value.as_f64().unwrap() > 0.0);
@@ -81,6 +76,19 @@ async fn a_directory_of_any_name_is_its_store_and_nothing_else() {
         until(&mut probe(), &place.target(Some(place.at(CLIENT))), well).await;
         assert!(store.join("jetstream").is_dir());
         assert_eq!(std::fs::read_dir(place.store()).unwrap().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn no_path_makes_a_configuration_that_is_refused() {
+    for server in servers() {
+        let place = Place::new();
+        for _ in 0..24 {
+            let name: Vec<u8> = (0..40).map(|_| rand::random_range(1..=u8::MAX)).collect();
+            let store = place.path("x").join(OsStr::from_bytes(&name));
+            let checked = check_config(&server, &config_in(&place, &store)).await;
+            assert_eq!(checked, Ok(()), "{store:?}");
+        }
     }
 }
 
@@ -117,6 +125,22 @@ async fn the_probe_finds_a_restarted_server_again() {
 }
 
 #[tokio::test]
+async fn a_frozen_server_is_noticed_and_found_again() {
+    for server in servers() {
+        let place = Place::new();
+        let target = place.target(Some(place.at(CLIENT)));
+        let mut probe = Probe::new(Duration::from_millis(500)).unwrap();
+        let running = start(&server, &place);
+        until(&mut probe, &target, well).await;
+        running.signal(Signal::STOP);
+        let unreachable = |seen: &EngineObservation| nats_check(seen).reason == Some(Reason::NatsUnreachable);
+        until(&mut probe, &target, unreachable).await;
+        running.signal(Signal::CONT);
+        until(&mut probe, &target, well).await;
+    }
+}
+
+#[tokio::test]
 async fn another_server_is_not_taken_for_ours() {
     for server in servers() {
         let place = Place::new();
@@ -133,25 +157,23 @@ async fn another_server_is_not_taken_for_ours() {
 #[tokio::test]
 async fn without_jetstream_or_a_leader_the_check_says_which() {
     for server in servers() {
-        for (extra, reason) in [
-            (String::new(), Reason::JetstreamDisabled),
-            (clustered_with_nobody(), Reason::JetstreamNoLeader),
-        ] {
+        for (extra, reason) in
+            [(String::new(), Reason::JetstreamDisabled), (clustered_with_nobody(), Reason::JetstreamNoLeader)]
+        {
             let place = Place::new();
             let config = format!(
                 "server_name: grove-node-1\nlisten: \"{}\"\nhttp: \"{}\"\n{}",
                 place.at(CLIENT),
                 place.at(MONITOR),
-                extra
-                    .replace("STORE", place.store().to_str().unwrap())
-                    .replace("IP", &place.ip.to_string()),
+                extra.replace("STORE", place.store().to_str().unwrap()).replace("IP", &place.ip.to_string()),
             );
             let _running = start_with(&server, &place, &config);
             let mut probe = Probe::new(Duration::from_millis(500)).unwrap();
             let target = place.target(Some(place.at(CLIENT)));
-            let seen = until(&mut probe, &target, |seen| seen.round_trip.is_ok()).await;
-            assert_eq!(nats_check(&seen).status, Status::Pass, "{seen:#?}");
-            assert_eq!(jetstream_check(&seen).reason, Some(reason), "{seen:#?}");
+            let seen = until(&mut probe, &target, |seen| {
+                nats_check(seen).status == Status::Pass && jetstream_check(seen).reason == Some(reason)
+            })
+            .await;
             assert!(seen.api.is_err());
         }
     }
@@ -189,10 +211,7 @@ async fn a_store_that_cannot_be_used_is_told() {
         let place = Place::new();
         write(&place.path("file"), "");
         let config = config_in(&place, &place.path("file"));
-        let spec = Command {
-            cwd: place.store(),
-            ..command(&server, &config, Path::new("/"))
-        };
+        let spec = Command { cwd: place.store(), ..command(&server, &config, Path::new("/")) };
         let mut running = Running::start(&spec, &place.path("log")).unwrap();
         let fault = fault_of(EngineKind::NatsServer, &mut running).await;
         assert_eq!(fault.reason, Reason::EngineStore, "{fault}");

@@ -4,11 +4,12 @@ use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use forest_core::registry::{Clock as _, FsDoor, Limits, Owner, SystemClock};
+use forest_core::registry::{Clock as _, FsDoor, Limits, Owner, Queue, SystemClock};
 
 use crate::bench::{Bench, Plain, mark, marked};
 
@@ -72,7 +73,7 @@ fn end(child: &mut Child) {
 
 /// Updates until it is killed.
 fn updater(dir: &Path) -> ! {
-    let door = FsDoor::open(dir, Some(dir.join("queue.lock"))).unwrap();
+    let door = FsDoor::open(dir, Some(Arc::new(Queue::new(dir.join("queue.lock"))))).unwrap();
     let (owner, mut output) = (Owner::current("updater"), std::io::stdout());
     for number in 0.. {
         let name = format!("p{}-{}-{number}", owner.pid, owner.pid_start);

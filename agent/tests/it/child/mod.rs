@@ -2,7 +2,5 @@
 
 mod adoption;
 mod faults;
-#[expect(clippy::unwrap_used, reason = "what a test is made of panics as tests do")]
 mod helper;
-#[expect(clippy::unwrap_used, reason = "what a test is made of panics as tests do")]
 mod kit;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use forest_core::health::Status;
 use forest_core::reason::Reason;
 
-use crate::child::ChildStatus;
+use crate::child::{ChildPhase, ChildStatus};
 use crate::driver::machine::{Machine, Standing};
 use crate::driver::seen::Seen;
 use crate::driver::step::StepName;
@@ -80,7 +80,7 @@ fn engine_process(sources: &Sources<'_>) -> Finding {
 /// What is wrong with the engine's process, the nearest cause first.
 fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
     let status = sources.engine;
-    if status.ignores_term {
+    if status.ignores_term && matches!(status.phase, ChildPhase::Stopping { .. }) {
         let message = "the engine was asked to end and goes on";
         return Some(Fault::new(Reason::EngineIgnoresTerm, message));
     }

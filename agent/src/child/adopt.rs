@@ -14,6 +14,9 @@ use super::token;
 /// How long the killed leftovers of a child may take to be gone before the next one is started regardless.
 const LEFTOVERS_WAIT: Duration = Duration::from_secs(1);
 
+/// How many milliseconds a process may be in the midst of an exec.
+const EXEC_LOOKS: u32 = 100;
+
 /// A child that lives already.
 #[derive(Debug)]
 pub(super) struct Adopted {
@@ -116,13 +119,30 @@ fn bearers(prefix: &str) -> Vec<Bearer> {
 
 /// Processes come and go while /proc is read: whatever fails here is gone, or not ours to look into.
 fn bearer(pid: i32, prefix: &str) -> Option<Bearer> {
-    let environ = || token::find(&std::fs::read(format!("/proc/{pid}/environ")).ok()?, prefix);
-    environ()?;
+    token::find(&environ(pid)?, prefix)?;
     let fd = process::open(pid).ok()?;
     let stat = process::stat(pid).ok()?;
     // Read once more, now that the pidfd holds the process.
-    let token = environ()?;
+    let token = token::find(&environ(pid)?, prefix)?;
     let start_time = stat.start_time;
     let id = ProcessId { pid, start_time };
     Some(Bearer { id, fd, stat, token })
+}
+
+/// The environment; that of a process in the midst of an exec is empty for a moment, and is waited for.
+fn environ(pid: i32) -> Option<Vec<u8>> {
+    for _ in 0..EXEC_LOOKS {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        if !environ.is_empty() || !in_exec(pid) {
+            return Some(environ);
+        }
+        process::gone(process::open(pid).ok()?, Duration::from_millis(1));
+    }
+    None
+}
+
+/// Arguments are empty then, too; a kernel thread, which has none ever, has no executable.
+fn in_exec(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|cmdline| cmdline.is_empty())
+        && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }

@@ -129,20 +129,19 @@ fn bearer(pid: i32, prefix: &str) -> Option<Bearer> {
     Some(Bearer { id, fd, stat, token })
 }
 
-/// The environment; that of a process in the midst of an exec is empty for a moment, and is waited for.
+/// The environment. That of a process in the midst of an exec is empty, so one is not believed at first sight.
 fn environ(pid: i32) -> Option<Vec<u8>> {
+    let mut empty = 0;
     for _ in 0..EXEC_LOOKS {
         let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        if !environ.is_empty() || !in_exec(pid) {
+        // Arguments are empty then, too. A kernel thread or a zombie, with neither, has no executable.
+        std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let in_exec = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?.is_empty();
+        empty += u32::from(!in_exec);
+        if !environ.is_empty() || empty > 2 {
             return Some(environ);
         }
         process::gone(process::open(pid).ok()?, Duration::from_millis(1));
     }
     None
-}
-
-/// Arguments are empty then, too; a kernel thread, which has none ever, has no executable.
-fn in_exec(pid: i32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|cmdline| cmdline.is_empty())
-        && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }

@@ -190,10 +190,10 @@ fn registry(sources: &Sources<'_>) -> Finding {
 /// The fault of the step that holds another one back; `None` while it has not been looked at.
 fn held_by(sources: &Sources<'_>, holder: StepName) -> Option<Fault> {
     match &sources.machine.record(holder)?.standing {
-        Standing::Differs(fault) => Some(Fault::new(
-            fault.reason,
-            format!("held back by the step {}: {}", holder.as_str(), fault.message),
-        )),
+        Standing::Differs(fault) => {
+            let message = format!("held back by the step {}: {}", holder.as_str(), fault.message);
+            Some(Fault { message, ..fault.clone() })
+        }
         _ => None,
     }
 }

@@ -121,10 +121,7 @@ async fn a_second_start_that_nobody_knows_of_is_ended() {
     let token = records["children"]["engine"]["token"].as_str().unwrap();
     let (prefix, _) = token.split_once('.').unwrap();
     let mut command = Command::new("sleep");
-    command
-        .arg("1000")
-        .process_group(0)
-        .env("FOREST_AGENT_CHILD", format!("{prefix}.other"));
+    command.arg("1000").process_group(0).env("FOREST_AGENT_CHILD", format!("{prefix}.other"));
     let double = Stranger::start(&mut command);
 
     let handle = place.supervise();

@@ -88,13 +88,7 @@ pub(super) struct Stranger(std::process::Child);
 
 impl Stranger {
     pub(super) fn start(command: &mut std::process::Command) -> Self {
-        Self(
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     pub(super) fn pid(&self) -> i32 {

@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn each_answer_of_mount_has_its_reason_and_names_what_was_tried() {
         for (errno, reason, hint) in [
-            (Errno::NODEV, "share_no_cifs", "install its module"),
+            (Errno::NODEV, "share_no_cifs", "cifs module"),
             (Errno::ACCESS, "share_wrong_password", "/etc/morpheus/storagebox.password"),
             (Errno::KEYREJECTED, "share_wrong_password", "EKEYREJECTED"),
             (Errno::KEYEXPIRED, "share_wrong_password", "EKEYEXPIRED"),
-            (Errno::NOENT, "share_not_found", "check share.source"),
+            (Errno::NOENT, "share_not_found", "check the path in share.source"),
             (Errno::NXIO, "share_not_found", "ENXIO"),
             (Errno::NOTDIR, "share_not_found", "ENOTDIR"),
             (Errno::REMOTE, "share_not_found", "EREMOTE"),

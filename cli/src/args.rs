@@ -206,14 +206,9 @@ pub enum Config {
 const MAX_NAME: usize = 40;
 
 fn forest_name(text: &str) -> Result<ForestId, String> {
-    let name: ForestId = text
-        .parse()
-        .map_err(|err: forest_core::id::IdError| err.to_string())?;
+    let name: ForestId = text.parse().map_err(|err: forest_core::id::IdError| err.to_string())?;
     if text.len() > MAX_NAME {
-        return Err(format!(
-            "a forest's name has at most {MAX_NAME} characters, this one {}",
-            text.len()
-        ));
+        return Err(format!("a forest's name has at most {MAX_NAME} characters, this one {}", text.len()));
     }
     Ok(name)
 }
@@ -262,11 +257,7 @@ impl Refusal {
             return ExitCode::from(Exit::Usage as u8);
         }
         let _ = self.clap.print();
-        ExitCode::from(if self.clap.use_stderr() {
-            Exit::Usage
-        } else {
-            Exit::Done
-        } as u8)
+        ExitCode::from(if self.clap.use_stderr() { Exit::Usage } else { Exit::Done } as u8)
     }
 }
 

@@ -20,10 +20,7 @@ impl Environment {
     /// A variable that is set and not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// A directory of the XDG rules, which takes absolute paths alone: `variable`, else `default` below the home.
@@ -51,10 +48,7 @@ mod tests {
     fn xdg_takes_absolute_paths_alone() {
         let dir = |pairs: [(&str, &str); 2]| Environment::from(pairs).xdg("XDG_STATE_HOME", ".local/state");
         assert_eq!(dir([("HOME", "/h"), ("XDG_STATE_HOME", "/s")]), Some("/s".into()));
-        assert_eq!(
-            dir([("HOME", "/h"), ("XDG_STATE_HOME", "s")]),
-            Some("/h/.local/state".into())
-        );
+        assert_eq!(dir([("HOME", "/h"), ("XDG_STATE_HOME", "s")]), Some("/h/.local/state".into()));
         assert_eq!(dir([("HOME", ""), ("XDG_STATE_HOME", "")]), None);
     }
 }

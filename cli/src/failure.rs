@@ -37,19 +37,13 @@ pub struct Failure {
 impl Failure {
     /// A failure of `reason`, said as `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 
     /// The laptop's own state: `doing` is what was tried with `path`.
     #[must_use]
     pub fn state(doing: &str, path: &Path, err: &io::Error) -> Self {
-        Self::new(
-            Reason::LocalState,
-            format!("cannot {doing} {}: {err}", path.display()),
-        )
+        Self::new(Reason::LocalState, format!("cannot {doing} {}: {err}", path.display()))
     }
 
     /// The operating system gives no more threads or descriptors.

@@ -29,6 +29,12 @@ pub(crate) fn fresh(seed: u64, taken: impl Fn(&ForestId) -> bool) -> ForestId {
         .expect("there are more names than forests")
 }
 
+/// A number that follows from a name (FNV-1a).
+pub(crate) fn seed(name: &ForestId) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -36,12 +36,7 @@ impl Target {
     /// A node of this machine, with its standard ports.
     #[must_use]
     pub fn local(node: NodeId, ip: Ipv4Addr) -> Self {
-        Self {
-            node,
-            ip: ip.into(),
-            health_port: 8223,
-            monitor_port: 8222,
-        }
+        Self { node, ip: ip.into(), health_port: 8223, monitor_port: 8222 }
     }
 }
 
@@ -89,11 +84,7 @@ impl Http {
     /// # Errors
     /// [`Failure`] where the system gives none.
     pub fn new() -> Result<Self, Failure> {
-        let client = Client::builder()
-            .no_proxy()
-            .connect_timeout(DEADLINE / 2)
-            .timeout(DEADLINE)
-            .build();
+        let client = Client::builder().no_proxy().connect_timeout(DEADLINE / 2).timeout(DEADLINE).build();
         client
             .map(Self)
             .map_err(|err| Failure::new(Reason::NotSupported, format!("no HTTP client: {}", chain(&err))))
@@ -103,11 +94,7 @@ impl Http {
     pub async fn look(&self, targets: &[Target]) -> Vec<Look> {
         join_all(targets.iter().map(|target| async {
             let (health, varz) = futures::join!(self.health(target), self.varz(target));
-            Look {
-                target: target.clone(),
-                health,
-                varz,
-            }
+            Look { target: target.clone(), health, varz }
         }))
         .await
     }
@@ -123,10 +110,7 @@ impl Http {
         let report =
             HealthReport::deserialize(&body).map_err(|err| format!("{url} is no health report: {err}"))?;
         if report.node_id != target.node.as_str() {
-            return Err(format!(
-                "{url} is answered by another node, {}",
-                report.node_id.escape_default()
-            ));
+            return Err(format!("{url} is answered by another node, {}", report.node_id.escape_default()));
         }
         Ok(Health { report, body })
     }

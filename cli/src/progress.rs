@@ -33,10 +33,7 @@ impl Progress {
     }
 
     fn of(kind: Kind) -> Self {
-        Self {
-            kind,
-            said: BTreeMap::new(),
-        }
+        Self { kind, said: BTreeMap::new() }
     }
 
     /// Says what `node` is at; what was said already is not said again.

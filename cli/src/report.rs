@@ -155,10 +155,7 @@ pub fn verdict(nodes: &[Option<Status>]) -> Status {
 /// What the agents said, as [`verdict`] takes it.
 #[must_use]
 pub fn statuses(looks: &[Look]) -> Vec<Option<Status>> {
-    looks
-        .iter()
-        .map(|look| look.health.as_ref().ok().map(|health| health.report.status))
-        .collect()
+    looks.iter().map(|look| look.health.as_ref().ok().map(|health| health.report.status)).collect()
 }
 
 /// `status` from the nodes' answers.
@@ -186,10 +183,7 @@ pub fn status(forest: &str, provider: &str, looks: &[Look], orphans: Vec<Orphan>
 pub fn client_urls(looks: &[Look]) -> Vec<String> {
     let url = |look: &Look| {
         let port = look.varz.as_ref().ok()?.port;
-        Some(format!(
-            "nats://{}",
-            std::net::SocketAddr::new(look.target.ip, port)
-        ))
+        Some(format!("nats://{}", std::net::SocketAddr::new(look.target.ip, port)))
     };
     looks.iter().filter_map(url).collect()
 }
@@ -259,35 +253,16 @@ mod tests {
             target: Target::local(format!("n{n}").parse().unwrap(), [127, 1, 1, n].into()),
             health: Err("nobody".to_owned()),
             varz: cpu
-                .map(|cpu| Varz {
-                    port: 4222,
-                    cpu,
-                    mem: 1_572_864.0,
-                    connections: 3,
-                })
+                .map(|cpu| Varz { port: 4222, cpu, mem: 1_572_864.0, connections: 3 })
                 .ok_or_else(|| "silent".to_owned()),
         }
     }
 
     #[test]
     fn averages_are_of_the_engines_that_answer() {
-        let report = grow(
-            "grove",
-            &[look(1, Some(90.0)), look(2, Some(80.0)), look(3, None)],
-            80.0,
-        );
-        assert_eq!(
-            (
-                report.total_nodes,
-                report.reachable_nodes,
-                report.total_connections
-            ),
-            (3, 0, 6)
-        );
-        assert_eq!(
-            (report.avg_cpu_percent, report.avg_mem_mb, report.cpu_high),
-            (85.0, 1.5, true)
-        );
+        let report = grow("grove", &[look(1, Some(90.0)), look(2, Some(80.0)), look(3, None)], 80.0);
+        assert_eq!((report.total_nodes, report.reachable_nodes, report.total_connections), (3, 0, 6));
+        assert_eq!((report.avg_cpu_percent, report.avg_mem_mb, report.cpu_high), (85.0, 1.5, true));
         assert!(wants_another(&report, 4) && !wants_another(&report, 3));
         assert_eq!(report.nodes[2].error.as_deref(), Some("nobody"));
         let silent = grow("grove", &[look(1, None)], 0.0);
@@ -296,10 +271,7 @@ mod tests {
 
     #[test]
     fn clients_connect_to_engines_that_answer() {
-        assert_eq!(
-            client_urls(&[look(1, None), look(2, Some(0.0))]),
-            ["nats://127.1.1.2:4222"]
-        );
+        assert_eq!(client_urls(&[look(1, None), look(2, Some(0.0))]), ["nats://127.1.1.2:4222"]);
     }
 
     proptest! {

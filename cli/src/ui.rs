@@ -27,12 +27,7 @@ pub struct Done {
 impl Done {
     /// All went well.
     pub fn new(json: impl Into<Value>, text: impl Into<String>) -> Self {
-        Self {
-            json: json.into(),
-            text: text.into(),
-            problem: None,
-            always_json: false,
-        }
+        Self { json: json.into(), text: text.into(), problem: None, always_json: false }
     }
 
     /// The same, with a problem.
@@ -54,11 +49,7 @@ impl Ui {
     /// As the command line and the terminal say.
     #[must_use]
     pub fn new(global: &Global) -> Self {
-        Self {
-            json: global.json,
-            yes: global.yes,
-            terminal: io::stderr().is_terminal(),
-        }
+        Self { json: global.json, yes: global.yes, terminal: io::stderr().is_terminal() }
     }
 
     /// Was JSON asked for?
@@ -95,20 +86,13 @@ impl Ui {
         if read.is_ok() && answer.trim() == word {
             return Ok(());
         }
-        Err(Failure::new(
-            Reason::ConfirmationNeeded,
-            "not confirmed: nothing was done",
-        ))
+        Err(Failure::new(Reason::ConfirmationNeeded, "not confirmed: nothing was done"))
     }
 
     /// Prints a line of a stream, such as a log. `false`: nobody reads any more.
     #[must_use]
     pub fn stream(&self, json: &Value, text: &str) -> bool {
-        let line = if self.json {
-            json.to_string()
-        } else {
-            text.to_owned()
-        };
+        let line = if self.json { json.to_string() } else { text.to_owned() };
         print(&line, "\n").is_ok()
     }
 

@@ -22,10 +22,7 @@ use crate::ui::{Done, note};
 pub(super) fn init(named: Option<&Path>, env: &Environment) -> Result<Done, Failure> {
     let found = find(named, env);
     if let Some(path) = found.path.as_ref().filter(|path| path.exists()) {
-        let message = format!(
-            "{} is there already: look into it with morpheus config list",
-            path.display()
-        );
+        let message = format!("{} is there already: look into it with morpheus config list", path.display());
         return Err(Failure::new(Reason::NameTaken, message));
     }
     let path = found.fresh;
@@ -50,15 +47,9 @@ pub(super) fn run(args: &args::Config, named: Option<&Path>, env: &Environment) 
 fn in_use(named: Option<&Path>, env: &Environment) -> Result<PathBuf, Failure> {
     let found = find(named, env);
     found.path.ok_or_else(|| {
-        let searched: Vec<String> = found
-            .searched
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        let message = format!(
-            "no configuration: looked for {}; morpheus init writes one",
-            searched.join(", ")
-        );
+        let searched: Vec<String> = found.searched.iter().map(|path| path.display().to_string()).collect();
+        let message =
+            format!("no configuration: looked for {}; morpheus init writes one", searched.join(", "));
         Failure::new(Reason::ConfigUnreadable, message)
     })
 }
@@ -69,10 +60,7 @@ fn get(path: &Path, key: &str) -> Result<Done, Failure> {
         let message = format!("{}: {key} is not set; morpheus config set {key}", path.display());
         return Err(Failure::new(Reason::ConfigInvalid, message));
     };
-    Ok(Done::new(
-        json!({"key": key, "value": shown.text, "secret": is_secret(key)}),
-        shown.text,
-    ))
+    Ok(Done::new(json!({"key": key, "value": shown.text, "secret": is_secret(key)}), shown.text))
 }
 
 fn list(path: &Path, env: &Environment) -> Result<Done, Failure> {
@@ -84,10 +72,7 @@ fn list(path: &Path, env: &Environment) -> Result<Done, Failure> {
         .map(|shown| json!({"key": shown.name, "value": shown.text, "secret": is_secret(&shown.name)}))
         .collect();
     let rows = values.into_iter().map(|shown| vec![shown.name, shown.text]);
-    Ok(Done::new(
-        json!({"path": path, "values": json}),
-        table(&["key", "value"], rows),
-    ))
+    Ok(Done::new(json!({"path": path, "values": json}), table(&["key", "value"], rows)))
 }
 
 fn set(path: &Path, key: &str, value: Option<&str>, env: &Environment) -> Result<Done, Failure> {
@@ -106,18 +91,13 @@ fn set(path: &Path, key: &str, value: Option<&str>, env: &Environment) -> Result
     let old = yaml::load(path)?;
     Config::parse(&old, path, env)?;
     let Some(new) = edit::set(&old, key, &given) else {
-        let message = format!(
-            "{}: {key} cannot be set in a file written like this: edit it by hand",
-            path.display()
-        );
+        let message =
+            format!("{}: {key} cannot be set in a file written like this: edit it by hand", path.display());
         return Err(Failure::new(Reason::ConfigInvalid, message));
     };
     Config::parse(&new, path, env)?;
     files::replace(&absolute(path)?, &new)?;
-    Ok(Done::new(
-        json!({"path": path, "key": key}),
-        format!("{key} is set in {}", path.display()),
-    ))
+    Ok(Done::new(json!({"path": path, "key": key}), format!("{key} is set in {}", path.display())))
 }
 
 fn known(key: &str) -> Result<(), Failure> {
@@ -126,12 +106,8 @@ fn known(key: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let near = nearest(key, names.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?"));
-    let message = format!(
-        "no key `{}`{}; known: {}",
-        key.escape_default(),
-        near.unwrap_or_default(),
-        names.join(", ")
-    );
+    let message =
+        format!("no key `{}`{}; known: {}", key.escape_default(), near.unwrap_or_default(), names.join(", "));
     Err(Failure::new(Reason::Usage, message))
 }
 
@@ -145,9 +121,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 /// One line of standard input; on a terminal a secret is not shown while it is typed.
 fn ask(key: &str) -> Result<String, Failure> {
-    let hidden = (is_secret(key) && stdin().is_terminal())
-        .then(|| tcgetattr(stdin()).ok())
-        .flatten();
+    let hidden = (is_secret(key) && stdin().is_terminal()).then(|| tcgetattr(stdin()).ok()).flatten();
     if stdin().is_terminal() {
         note(&format!("{key}: "), "");
     }
@@ -174,8 +148,5 @@ fn ask(key: &str) -> Result<String, Failure> {
 }
 
 fn unread(key: &str, err: &std::io::Error) -> Failure {
-    Failure::new(
-        Reason::Usage,
-        format!("cannot read a value for {key} from standard input: {err}"),
-    )
+    Failure::new(Reason::Usage, format!("cannot read a value for {key} from standard input: {err}"))
 }

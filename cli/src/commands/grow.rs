@@ -25,11 +25,7 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     }
     let raised = if add > 0 || args.repair {
         let limit = Duration::from_secs(args.timeout.seconds);
-        let wish = Wish {
-            add,
-            repair: args.repair,
-            limit,
-        };
+        let wish = Wish { add, repair: args.repair, limit };
         Some(local.grow(&forest.id, wish, &mut ui.progress()).await?)
     } else {
         None
@@ -43,23 +39,14 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     report.added = added(raised.as_ref());
     let text = text(&report);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
-    Ok(Done {
-        always_json: args.auto,
-        ..done
-    })
+    Ok(Done { always_json: args.auto, ..done })
 }
 
 /// Those that were pending when they were started.
 fn added(raised: Option<&Raised>) -> Vec<String> {
     let raised = raised.into_iter();
     raised
-        .flat_map(|raised| {
-            raised
-                .plan
-                .pending
-                .iter()
-                .filter(|id| raised.ends.contains_key(id))
-        })
+        .flat_map(|raised| raised.plan.pending.iter().filter(|id| raised.ends.contains_key(id)))
         .map(ToString::to_string)
         .collect()
 }
@@ -76,10 +63,7 @@ fn text(report: &GrowReport) -> String {
             node.error.clone().unwrap_or_default(),
         ]
     });
-    let table = table(
-        &["node", "address", "health", "cpu %", "mem MB", "clients", ""],
-        rows,
-    );
+    let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
     let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
         "{table}\n\n{} of {} nodes answer; {} clients; on average {} % CPU ({load} {} %), {} MB",
@@ -91,10 +75,7 @@ fn text(report: &GrowReport) -> String {
         report.avg_mem_mb,
     );
     if report.cpu_high {
-        text.push_str(&format!(
-            "\nthe load is high: morpheus grow {} --nodes 1",
-            report.forest_id
-        ));
+        text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
     }
     text
 }

@@ -15,12 +15,7 @@ use crate::ui::{Done, Ui};
 /// Prints line by line; as JSON, one object a line.
 pub(super) async fn run(local: &Local, args: &args::Logs, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(&args.forest)?;
-    let mut nodes: Vec<NodeId> = forest
-        .plan
-        .members
-        .iter()
-        .map(|member| member.id.clone())
-        .collect();
+    let mut nodes: Vec<NodeId> = forest.plan.members.iter().map(|member| member.id.clone()).collect();
     if let Some(name) = &args.node {
         let all = nodes.iter().map(ToString::to_string).collect();
         nodes.retain(|node| node.as_str() == name);
@@ -28,23 +23,12 @@ pub(super) async fn run(local: &Local, args: &args::Logs, ui: &Ui) -> Result<Don
             return Err(unknown("node", name, all, Reason::NodeUnknown));
         }
     }
-    let from = args
-        .since
-        .as_deref()
-        .map(|text| since(text, Timestamp::now()))
-        .transpose();
+    let from = args.since.as_deref().map(|text| since(text, Timestamp::now())).transpose();
     let from = from.map_err(|message| Failure::new(Reason::Usage, message))?;
     let mut logs = local.logs(&forest.id, nodes);
     loop {
-        for line in logs
-            .next()
-            .into_iter()
-            .filter(|line| from.is_none() || line.time >= from)
-        {
-            if !ui.stream(
-                &as_json(&line),
-                &format!("{} {} | {}", line.node, line.source, line.text),
-            ) {
+        for line in logs.next().into_iter().filter(|line| from.is_none() || line.time >= from) {
+            if !ui.stream(&as_json(&line), &format!("{} {} | {}", line.node, line.source, line.text)) {
                 return Ok(quiet());
             }
         }

@@ -43,10 +43,7 @@ fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "morpheus", &mut script);
     let script = String::from_utf8_lossy(&script).trim_end().to_owned();
-    Ok(Done::new(
-        serde_json::json!({"shell": shell.to_string(), "script": script}),
-        script,
-    ))
+    Ok(Done::new(serde_json::json!({"shell": shell.to_string(), "script": script}), script))
 }
 
 /// A report as JSON.

@@ -78,10 +78,9 @@ fn words(words: &[Word]) -> Result<(Option<Provider>, Option<u8>), Failure> {
 
 fn count(size: Option<u8>, nodes: Option<u8>) -> Result<u8, Failure> {
     match (size, nodes) {
-        (Some(_), Some(_)) => Err(Failure::new(
-            Reason::Usage,
-            "a size and --nodes say the same: give one of them",
-        )),
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Reason::Usage, "a size and --nodes say the same: give one of them"))
+        }
         (size, nodes) => Ok(size.or(nodes).unwrap_or(1)),
     }
 }
@@ -104,10 +103,9 @@ async fn done(local: &Local, raised: &Raised) -> Result<Done, Failure> {
 pub(super) fn connect(urls: &[String]) -> String {
     match urls.first() {
         None => String::new(),
-        Some(first) => format!(
-            "\n\nclients:  {}\ntry:      nats --server {first} pub hello world",
-            urls.join(",")
-        ),
+        Some(first) => {
+            format!("\n\nclients:  {}\ntry:      nats --server {first} pub hello world", urls.join(","))
+        }
     }
 }
 
@@ -117,20 +115,13 @@ fn report(forest: &str, plan: &Plan, status: impl Fn(&forest_core::id::NodeId) -
         ip: member.ip.to_string(),
         status: status(&member.id),
     });
-    ActionReport {
-        forest_id: forest.to_owned(),
-        action: "plant",
-        nodes: nodes.collect(),
-        error: None,
-    }
+    ActionReport { forest_id: forest.to_owned(), action: "plant", nodes: nodes.collect(), error: None }
 }
 
 /// The nodes of a report, for people.
 pub(super) fn nodes(report: &ActionReport) -> String {
-    let rows = report
-        .nodes
-        .iter()
-        .map(|node| vec![node.node_id.clone(), node.ip.clone(), node.status.clone()]);
+    let rows =
+        report.nodes.iter().map(|node| vec![node.node_id.clone(), node.ip.clone(), node.status.clone()]);
     table(&["node", "address", "status"], rows)
 }
 
@@ -140,18 +131,12 @@ mod tests {
 
     #[test]
     fn one_word_a_meaning() {
-        assert_eq!(
-            words(&[Word::Local, Word::Large]).unwrap(),
-            (Some(Provider::Local), Some(5))
-        );
+        assert_eq!(words(&[Word::Local, Word::Large]).unwrap(), (Some(Provider::Local), Some(5)));
         assert_eq!(words(&[Word::Medium]).unwrap(), (None, Some(3)));
         for wrong in [[Word::Local, Word::Cloud], [Word::Small, Word::Large]] {
             assert_eq!(words(&wrong).unwrap_err().reason, Reason::Usage);
         }
-        assert_eq!(
-            (count(None, None), count(None, Some(7)), count(Some(3), None)),
-            (Ok(1), Ok(7), Ok(3))
-        );
+        assert_eq!((count(None, None), count(None, Some(7)), count(Some(3), None)), (Ok(1), Ok(7), Ok(3)));
         assert_eq!(count(Some(3), Some(3)).unwrap_err().reason, Reason::Usage);
     }
 }

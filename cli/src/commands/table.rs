@@ -5,9 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Rows under a head; as wide as they are, for a pipe as for a terminal.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|name| name.to_uppercase()));
     table.add_rows(rows);
     for column in table.column_iter_mut() {

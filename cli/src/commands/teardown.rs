@@ -12,10 +12,7 @@ use crate::ui::{Done, Ui};
 pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(name)?;
     let count = forest.plan.members.len();
-    ui.confirm(
-        &format!("forest {name} and the data of its {count} nodes will be gone for good"),
-        name,
-    )?;
+    ui.confirm(&format!("forest {name} and the data of its {count} nodes will be gone for good"), name)?;
     let fates = local.teardown(&forest.id, &mut ui.progress()).await?;
     let problem = problem(name, &fates);
     let status = |end: &Result<(), Failure>| if end.is_ok() { "removed" } else { "failed" }.to_owned();
@@ -41,13 +38,8 @@ pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Fail
 
 /// All that went wrong, in one.
 fn problem(name: &str, fates: &[Fate]) -> Option<Failure> {
-    let failures: Vec<&Failure> = fates
-        .iter()
-        .filter_map(|(_, _, end)| end.as_ref().err())
-        .collect();
-    let reason = failures
-        .first()
-        .map_or(Reason::StillRunning, |failure| failure.reason);
+    let failures: Vec<&Failure> = fates.iter().filter_map(|(_, _, end)| end.as_ref().err()).collect();
+    let reason = failures.first().map_or(Reason::StillRunning, |failure| failure.reason);
     let all: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
     (!all.is_empty()).then(|| {
         let message = format!("{}; then run it again: morpheus teardown {name}", all.join("; "));

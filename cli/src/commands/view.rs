@@ -19,21 +19,10 @@ use crate::ui::Done;
 
 pub(super) fn list(local: &Local) -> Result<Done, Failure> {
     let registry = local.store.read()?;
-    let ids = registry
-        .forest_names()
-        .into_iter()
-        .filter_map(|name| name.parse().ok());
+    let ids = registry.forest_names().into_iter().filter_map(|name| name.parse().ok());
     let forests: Vec<Listed> = ids.map(|id| listed(&registry, &id)).collect();
     let rows = forests.iter().map(|forest| {
-        let Listed {
-            forest_id,
-            provider,
-            size,
-            status,
-            created_at,
-            nodes,
-            ..
-        } = forest.clone();
+        let Listed { forest_id, provider, size, status, created_at, nodes, .. } = forest.clone();
         vec![
             forest_id,
             or_dash(provider),
@@ -45,22 +34,15 @@ pub(super) fn list(local: &Local) -> Result<Done, Failure> {
     });
     let text = match forests.is_empty() {
         true => "no forests yet: morpheus plant local".to_owned(),
-        false => table(
-            &["forest", "provider", "size", "nodes", "status", "created"],
-            rows,
-        ),
+        false => table(&["forest", "provider", "size", "nodes", "status", "created"], rows),
     };
     Ok(Done::new(json!({"forests": super::json(&forests)}), text))
 }
 
 fn listed(registry: &Registry, id: &ForestId) -> Listed {
     let record = registry.forest(id);
-    let text = |key: &str| {
-        record
-            .and_then(|record| record.get(key))
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
+    let text =
+        |key: &str| record.and_then(|record| record.get(key)).and_then(Value::as_str).map(str::to_owned);
     let members = Forest::find(registry, id).map(|forest| forest.plan.members.len());
     Listed {
         forest_id: id.to_string(),
@@ -80,18 +62,10 @@ pub(super) async fn status(local: &Local, name: &str) -> Result<Done, Failure> {
     let report = report::status(name, provider, &looks, orphans(local, &forest)?);
     let rows = looks.iter().map(|look| {
         let (status, what) = words(look);
-        vec![
-            look.target.node.to_string(),
-            look.target.ip.to_string(),
-            status.to_owned(),
-            what,
-        ]
+        vec![look.target.node.to_string(), look.target.ip.to_string(), status.to_owned(), what]
     });
-    let mut text = format!(
-        "{name}: {}\n{}",
-        word(report.status),
-        table(&["node", "address", "health", ""], rows)
-    );
+    let mut text =
+        format!("{name}: {}\n{}", word(report.status), table(&["node", "address", "health", ""], rows));
     for orphan in &report.orphans {
         text.push_str(&format!("\nleft over: {} {}", orphan.kind, orphan.id));
     }
@@ -118,16 +92,8 @@ fn words(look: &Look) -> (&'static str, String) {
 /// Entries and directories of nodes that the forest does not have.
 fn orphans(local: &Local, forest: &Forest) -> Result<Vec<Orphan>, Failure> {
     let is_member = |id: &str| forest.plan.members.iter().any(|member| member.id.as_str() == id);
-    let entries = local
-        .store
-        .read()?
-        .entries(&forest.id)
-        .into_iter()
-        .map(|entry| ("entry", entry.id));
-    let directories = local
-        .directories(&forest.id)
-        .into_iter()
-        .map(|id| ("directory", id.to_string()));
+    let entries = local.store.read()?.entries(&forest.id).into_iter().map(|entry| ("entry", entry.id));
+    let directories = local.directories(&forest.id).into_iter().map(|id| ("directory", id.to_string()));
     let all = entries.chain(directories).filter(|(_, id)| !is_member(id));
     Ok(all.map(|(kind, id)| Orphan { kind, id }).collect())
 }

@@ -19,10 +19,7 @@ pub fn set(text: &str, name: &str, value: &str) -> Option<String> {
 
 fn at<'a>(root: &'a Node, name: &str) -> Option<&'a Node> {
     name.split('.').try_fold(root, |node, part| match &node.kind {
-        Kind::Map(entries) => entries
-            .iter()
-            .find(|(key, _)| key.name == part)
-            .map(|(_, node)| node),
+        Kind::Map(entries) => entries.iter().find(|(key, _)| key.name == part).map(|(_, node)| node),
         _ => None,
     })
 }
@@ -70,10 +67,7 @@ fn scalar_len(text: &str) -> usize {
             text.len()
         }
         _ => {
-            let end = [" #", ", ", ",", " }", "}"]
-                .iter()
-                .filter_map(|end| text.find(end))
-                .min();
+            let end = [" #", ", ", ",", " }", "}"].iter().filter_map(|end| text.find(end)).min();
             text[..end.unwrap_or(text.len())].trim_end().len()
         }
     }
@@ -116,8 +110,5 @@ fn first_child(root: &Node, path: &[&str]) -> Option<(usize, usize)> {
         return None;
     };
     let (key, _) = entries.first()?;
-    Some((
-        usize::try_from(key.at.line - 1).ok()?,
-        usize::try_from(key.at.column - 1).ok()?,
-    ))
+    Some((usize::try_from(key.at.line - 1).ok()?, usize::try_from(key.at.column - 1).ok()?))
 }

@@ -39,9 +39,7 @@ fn is_name(name: &str) -> bool {
 
 /// Is the whole value one variable? Its name is no secret.
 pub(super) fn is_reference(text: &str) -> bool {
-    text.strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(is_name)
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(is_name)
 }
 
 #[cfg(test)]

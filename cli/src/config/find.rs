@@ -18,22 +18,12 @@ pub struct Found {
 /// Looks for the configuration: `named` by --config, else by $MORPHEUS_CONFIG, else in the usual places.
 #[must_use]
 pub fn find(named: Option<&Path>, env: &Environment) -> Found {
-    let named = named
-        .map(Path::to_owned)
-        .or_else(|| env.get("MORPHEUS_CONFIG").map(PathBuf::from));
+    let named = named.map(Path::to_owned).or_else(|| env.get("MORPHEUS_CONFIG").map(PathBuf::from));
     if let Some(path) = named {
-        return Found {
-            path: Some(path.clone()),
-            searched: vec![path.clone()],
-            fresh: path,
-        };
+        return Found { path: Some(path.clone()), searched: vec![path.clone()], fresh: path };
     }
-    let xdg = env
-        .xdg("XDG_CONFIG_HOME", ".config")
-        .map(|dir| dir.join("morpheus/config.yaml"));
-    let home = env
-        .get("HOME")
-        .map(|home| Path::new(home).join(".morpheus/config.yaml"));
+    let xdg = env.xdg("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("morpheus/config.yaml"));
+    let home = env.get("HOME").map(|home| Path::new(home).join(".morpheus/config.yaml"));
     let searched: Vec<PathBuf> = [Some(PathBuf::from("config.yaml")), home, xdg.clone()]
         .into_iter()
         .flatten()

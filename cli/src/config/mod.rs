@@ -102,10 +102,7 @@ fn settings(node: &Node, env: &Environment) -> Result<Config, Problem> {
     }
     texts(&registry, &["url", "storagebox_host", "username", "password"])?;
     texts(&root.section("secrets")?, &["hetzner_api_token"])?;
-    let provider = machine
-        .get("provider")
-        .map(|field| provider(&field, env))
-        .transpose()?;
+    let provider = machine.get("provider").map(|field| provider(&field, env)).transpose()?;
     let engine = engine(&root.section("engine")?, env)?;
     Ok(Config { provider, engine })
 }
@@ -127,17 +124,12 @@ fn form(machine: &Table<'_>) -> Result<(), Problem> {
 }
 
 fn texts(table: &Table<'_>, keys: &[&'static str]) -> Result<(), Problem> {
-    keys.iter()
-        .filter_map(|key| table.get(key))
-        .try_for_each(|field| field.text().map(drop))
+    keys.iter().filter_map(|key| table.get(key)).try_for_each(|field| field.text().map(drop))
 }
 
 fn one_of<'a>(field: &Field<'_>, known: &[&'a str], text: &str) -> Result<&'a str, Problem> {
     known.iter().copied().find(|known| *known == text).ok_or_else(|| {
-        field.problem(
-            format!("`{text}` is not known here"),
-            format!("write {}", known.join(" or ")),
-        )
+        field.problem(format!("`{text}` is not known here"), format!("write {}", known.join(" or ")))
     })
 }
 
@@ -153,24 +145,16 @@ fn engine(table: &Table<'_>, env: &Environment) -> Result<Engine, Problem> {
     let text = |key| table.get(key).map(|field| expand::text(&field, env)).transpose();
     let kind = match table.get("kind") {
         None => None,
-        Some(field) => Some(
-            match one_of(
-                &field,
-                &["nats-server", "nimsforest"],
-                &expand::text(&field, env)?,
-            )? {
+        Some(field) => {
+            Some(match one_of(&field, &["nats-server", "nimsforest"], &expand::text(&field, env)?)? {
                 "nimsforest" => EngineKind::Nimsforest,
                 _ => EngineKind::NatsServer,
-            },
-        ),
+            })
+        }
     };
     let binary = text("binary")?.map(PathBuf::from);
     if binary.as_ref().is_some_and(|path| !path.is_absolute()) {
-        return Err(table.problem(
-            "engine.binary",
-            "is not an absolute path",
-            "begin it with a slash",
-        ));
+        return Err(table.problem("engine.binary", "is not an absolute path", "begin it with a slash"));
     }
     let download = match (text("download_url")?, text("sha256")?) {
         (None, None) => None,
@@ -186,18 +170,12 @@ fn engine(table: &Table<'_>, env: &Environment) -> Result<Engine, Problem> {
             return Err(table.problem("engine.download_url", "missing", "say where to fetch it"));
         }
     };
-    Ok(Engine {
-        kind,
-        binary,
-        download,
-    })
+    Ok(Engine { kind, binary, download })
 }
 
 /// The URL is never shown: it may bear a token.
 fn download(table: &Table<'_>, url: String, sha256: String) -> Result<Download, Problem> {
-    let parsed = Url::parse(&url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "https" | "http" | "file"));
+    let parsed = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "https" | "http" | "file"));
     let Some(parsed) = parsed else {
         return Err(table.problem(
             "engine.download_url",

@@ -39,10 +39,7 @@ pub fn value(root: &Node, name: &str) -> Option<Shown> {
         (true, false) => MASK.to_owned(),
         (false, _) => text,
     };
-    Some(Shown {
-        name: name.to_owned(),
-        text,
-    })
+    Some(Shown { name: name.to_owned(), text })
 }
 
 fn plain(node: &Node) -> Option<String> {

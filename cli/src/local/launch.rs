@@ -14,12 +14,7 @@ use super::record::Programs;
 use crate::failure::Failure;
 
 /// Variables that would tell the agent of a service manager or of other settings than its own.
-const NOT_INHERITED: [&str; 4] = [
-    "JOURNAL_STREAM",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "FOREST_AGENT_CONFIG",
-];
+const NOT_INHERITED: [&str; 4] = ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "FOREST_AGENT_CONFIG"];
 
 /// Starts the agent of a node. The process is the agent's from its first moment, by way of `morpheus detach`.
 ///
@@ -27,21 +22,11 @@ const NOT_INHERITED: [&str; 4] = [
 /// [`Failure`] where the log cannot be opened or nothing be started.
 pub fn start(programs: &Programs, node: &NodeDir) -> Result<Child, Failure> {
     let path = node.agent_log();
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path);
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let log = log.map_err(|err| Failure::state("open", &path, &err))?;
-    let copy = log
-        .try_clone()
-        .map_err(|err| Failure::state("open", &path, &err))?;
-    let failed = |err| {
-        Failure::new(
-            Reason::AgentStart,
-            format!("cannot start {}: {err}", programs.agent.display()),
-        )
-    };
+    let copy = log.try_clone().map_err(|err| Failure::state("open", &path, &err))?;
+    let failed =
+        |err| Failure::new(Reason::AgentStart, format!("cannot start {}: {err}", programs.agent.display()));
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     for name in NOT_INHERITED {
         command.env_remove(name);
@@ -49,11 +34,7 @@ pub fn start(programs: &Programs, node: &NodeDir) -> Result<Child, Failure> {
     command
         .arg("detach")
         .arg(&programs.agent)
-        .args([
-            OsStr::new("run"),
-            OsStr::new("--config"),
-            node.config().as_os_str(),
-        ])
+        .args([OsStr::new("run"), OsStr::new("--config"), node.config().as_os_str()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
@@ -68,10 +49,6 @@ pub fn become_program(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     // A leader of its group cannot leave, and has none to leave from.
     let _ = rustix::process::setsid();
     let err = Command::new(program).args(arguments).exec();
-    let _ = writeln!(
-        std::io::stderr(),
-        "cannot execute {}: {err}",
-        program.to_string_lossy()
-    );
+    let _ = writeln!(std::io::stderr(), "cannot execute {}: {err}", program.to_string_lossy());
     ExitCode::from(127)
 }

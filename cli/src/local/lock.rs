@@ -60,10 +60,7 @@ mod tests {
         let (layout, grove) = (Layout::new(dir.path().to_owned()), "grove".parse().unwrap());
         let lock = acquire(&layout, &grove).unwrap();
         let err = acquire(&layout, &grove).unwrap_err();
-        assert!(
-            err.reason == Reason::Busy && err.message.contains(&std::process::id().to_string()),
-            "{err}"
-        );
+        assert!(err.reason == Reason::Busy && err.message.contains(&std::process::id().to_string()), "{err}");
         acquire(&layout, &"elm".parse().unwrap()).unwrap();
         remove(&layout, &grove, lock).unwrap();
         assert!(!layout.lock(&grove).exists());

@@ -52,10 +52,7 @@ impl Local {
             return Err(Failure::new(Reason::NotSupported, message));
         }
         let state = env.xdg("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
-            Failure::new(
-                Reason::LocalState,
-                "neither HOME nor XDG_STATE_HOME is set: set one of them",
-            )
+            Failure::new(Reason::LocalState, "neither HOME nor XDG_STATE_HOME is set: set one of them")
         })?;
         let layout = Layout::new(state.join("morpheus/local"));
         let store = Store::open(&layout)?;
@@ -69,10 +66,7 @@ impl Local {
     /// [`Failure`] naming the known forests, and the nearest.
     pub fn forest(&self, name: &str) -> Result<Forest, Failure> {
         let registry = self.store.read()?;
-        let found = name
-            .parse::<ForestId>()
-            .ok()
-            .and_then(|id| Forest::find(&registry, &id));
+        let found = name.parse::<ForestId>().ok().and_then(|id| Forest::find(&registry, &id));
         found.ok_or_else(|| unknown("forest", name, registry.forest_names(), Reason::ForestUnknown))
     }
 }
@@ -80,24 +74,16 @@ impl Local {
 /// The addresses at which the members are asked.
 #[must_use]
 pub fn targets(plan: &Plan) -> Vec<Target> {
-    plan.members
-        .iter()
-        .map(|member| Target::local(member.id.clone(), member.ip))
-        .collect()
+    plan.members.iter().map(|member| Target::local(member.id.clone(), member.ip)).collect()
 }
 
 /// `kind` `name` is not among `known`.
 pub(crate) fn unknown(kind: &str, name: &str, known: Vec<String>, reason: Reason) -> Failure {
     let near = forest_core::suggest::nearest(name, known.iter().map(String::as_str));
-    let near = near
-        .map(|near| format!("; did you mean `{near}`?"))
-        .unwrap_or_default();
+    let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
     let known = match known.is_empty() {
         true => "there is none yet".to_owned(),
         false => format!("known: {}", known.join(", ")),
     };
-    Failure::new(
-        reason,
-        format!("no {kind} `{}`{near}; {known}", name.escape_default()),
-    )
+    Failure::new(reason, format!("no {kind} `{}`{near}; {known}", name.escape_default()))
 }

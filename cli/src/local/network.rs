@@ -92,9 +92,7 @@ mod tests {
             }
         }
         assert_eq!(taken.len(), 301);
-        let all = (1..=255)
-            .flat_map(|x| (0..=255).map(move |y| Network(x, y)))
-            .collect();
+        let all = (1..=255).flat_map(|x| (0..=255).map(move |y| Network(x, y))).collect();
         assert_eq!(Network::choose(0, &all), None);
     }
 

@@ -71,10 +71,7 @@ fn engine(programs: &Programs, dir: &NodeDir) -> String {
             quoted(download.sha256.as_str())
         )
     });
-    format!(
-        "{{ kind: {kind}, binary: {binary}{download}, data_dir: {} }}",
-        path(&dir.data())
-    )
+    format!("{{ kind: {kind}, binary: {binary}{download}, data_dir: {} }}", path(&dir.data()))
 }
 
 /// A double-quoted scalar, which YAML shares with JSON.
@@ -102,15 +99,10 @@ mod tests {
             binary: Some("/opt/a \"b\" #c: {d}".into()),
             download: None,
         };
-        let member = Member {
-            id: "grove-node-1".parse().unwrap(),
-            ip: [127, 3, 2, 1].into(),
-        };
+        let member = Member { id: "grove-node-1".parse().unwrap(), ip: [127, 3, 2, 1].into() };
         let layout = Layout::new(PathBuf::from("/home/me: \\x/state"));
         let text = settings(&layout, &"grove".parse().unwrap(), &programs, &member);
-        let raw::Kind::Map(entries) = raw::read(&text).unwrap().kind else {
-            panic!("{text}")
-        };
+        let raw::Kind::Map(entries) = raw::read(&text).unwrap().kind else { panic!("{text}") };
         let find = |entries: &[(raw::Key, raw::Node)], name: &str| match &entries
             .iter()
             .find(|(key, _)| key.name == name)
@@ -122,12 +114,7 @@ mod tests {
             _ => String::new(),
         };
         assert_eq!(find(&entries, "registry"), "/home/me: \\x/state/registry.json");
-        let raw::Kind::Map(engine) = &entries
-            .iter()
-            .find(|(key, _)| key.name == "engine")
-            .unwrap()
-            .1
-            .kind
+        let raw::Kind::Map(engine) = &entries.iter().find(|(key, _)| key.name == "engine").unwrap().1.kind
         else {
             panic!()
         };

@@ -41,12 +41,13 @@ pub struct Raised {
 }
 
 impl Order {
-    fn request(&self) -> Request {
+    /// The search for a network begins at a place that follows from the name, so that a dry run tells it.
+    fn request(&self, forest: &ForestId) -> Request {
         Request {
             count: self.count,
             programs: self.programs.clone(),
             busy: ports::busy(),
-            seed: rand::random(),
+            seed: names::seed(forest),
             now: Timestamp::now(),
         }
     }
@@ -58,7 +59,8 @@ impl Local {
     /// # Errors
     /// [`Failure`] where the name or a port is taken, or the registry cannot be read.
     pub fn preview(&self, order: &Order) -> Result<(ForestId, Plan), Failure> {
-        let (forest, request) = (self.name(order)?, order.request());
+        let forest = self.name(order)?;
+        let request = order.request(&forest);
         let (_, plan) = record::plant(&self.store.read()?, &forest, &request)?;
         self.check_ports(&forest, &plan, &plan.members)?;
         Ok((forest, plan))
@@ -71,7 +73,7 @@ impl Local {
     pub async fn plant(&self, order: &Order, progress: &mut Progress) -> Result<Raised, Failure> {
         let forest = self.name(order)?;
         let _lock = lock::acquire(&self.layout, &forest)?;
-        let request = order.request();
+        let request = order.request(&forest);
         // Before anything is written: a port that is taken is no reason to leave half a forest behind.
         let (_, plan) = record::plant(&self.store.read()?, &forest, &request)?;
         self.check_ports(&forest, &plan, &plan.members)?;
@@ -108,18 +110,10 @@ impl Local {
             awaited.push(self.start(forest, &plan, member)?);
         }
         let ends = ready::wait(&self.http, awaited, limit, progress).await;
-        let healthy: Vec<NodeId> = ends
-            .iter()
-            .filter(|(_, end)| **end == End::Ready)
-            .map(|(id, _)| id.clone())
-            .collect();
-        self.store
-            .update(|registry| Ok(record::settle(registry, forest, &healthy, Timestamp::now())))?;
-        Ok(Raised {
-            forest: forest.clone(),
-            plan,
-            ends,
-        })
+        let healthy: Vec<NodeId> =
+            ends.iter().filter(|(_, end)| **end == End::Ready).map(|(id, _)| id.clone()).collect();
+        self.store.update(|registry| Ok(record::settle(registry, forest, &healthy, Timestamp::now())))?;
+        Ok(Raised { forest: forest.clone(), plan, ends })
     }
 
     /// Starts one node's agent, unless it runs.
@@ -156,11 +150,8 @@ impl Raised {
     /// What is wrong, if not all nodes are healthy: which, what, and what next.
     #[must_use]
     pub fn problem(&self) -> Option<Failure> {
-        let ill: Vec<String> = self
-            .ends
-            .iter()
-            .filter_map(|(id, end)| Some(format!("{id}: {}", end.why()?)))
-            .collect();
+        let ill: Vec<String> =
+            self.ends.iter().filter_map(|(id, end)| Some(format!("{id}: {}", end.why()?))).collect();
         let first = self.ends.iter().find(|(_, end)| end.why().is_some())?.0;
         let message = format!(
             "{} of {} nodes are not healthy: {}; next: morpheus logs {forest} {first}, then morpheus grow {forest} --repair, \

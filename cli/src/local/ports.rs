@@ -17,14 +17,8 @@ const PORTS: [u16; 6] = [4222, 6222, 8222, 8223, 4223, 6223];
 /// # Errors
 /// [`Failure`] naming the port, and what may hold it.
 pub fn check(ip: Ipv4Addr, nimsforest: bool) -> Result<(), Failure> {
-    PORTS
-        .iter()
-        .try_for_each(|port| bind(SocketAddr::from((ip, *port))))?;
-    if nimsforest {
-        bind((Ipv4Addr::UNSPECIFIED, 8222).into())
-    } else {
-        Ok(())
-    }
+    PORTS.iter().try_for_each(|port| bind(SocketAddr::from((ip, *port))))?;
+    if nimsforest { bind((Ipv4Addr::UNSPECIFIED, 8222).into()) } else { Ok(()) }
 }
 
 fn bind(address: SocketAddr) -> Result<(), Failure> {
@@ -44,11 +38,7 @@ fn bind(address: SocketAddr) -> Result<(), Failure> {
 #[must_use]
 pub fn busy() -> BTreeSet<Network> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    table
-        .lines()
-        .filter_map(listener)
-        .filter_map(Network::of)
-        .collect()
+    table.lines().filter_map(listener).filter_map(Network::of).collect()
 }
 
 /// The address of a line of /proc/net/tcp that stands for a listener (state 0A).

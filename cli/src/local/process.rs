@@ -48,9 +48,7 @@ pub fn children(node: &NodeDir) -> Vec<Process> {
     inside.push(b'/');
     find(|pid| {
         let environment = read(pid, "environ");
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable.starts_with(CHILD_MARK))
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(CHILD_MARK))
             && (contains(&environment, &inside) || contains(&read(pid, "cmdline"), &inside))
     })
 }
@@ -72,10 +70,7 @@ fn find(is_it: impl Fn(i32) -> bool) -> Vec<Process> {
     let pids = entries.flatten().filter_map(|entry| pid(&entry.file_name()));
     pids.filter(|pid| is_it(*pid))
         .filter_map(|pid| {
-            Some(Process {
-                pid,
-                fd: pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?,
-            })
+            Some(Process { pid, fd: pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()? })
         })
         // Once more, now that the pidfd holds it.
         .filter(|process| is_it(process.pid))
@@ -113,10 +108,7 @@ impl Process {
     }
 
     fn is_gone(&self) -> bool {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
@@ -143,47 +135,26 @@ mod tests {
     #[tokio::test]
     async fn a_nodes_processes_are_found_ended_and_no_others() {
         let layout = Layout::new("/tmp/morpheus process test".into());
-        let node = |n| {
-            layout.node(
-                &"grove".parse().unwrap(),
-                &format!("grove-node-{n}").parse().unwrap(),
-            )
-        };
+        let node = |n| layout.node(&"grove".parse().unwrap(), &format!("grove-node-{n}").parse().unwrap());
         let (one, ten) = (node(1), node(10));
         let sleeper = |script: &str, arguments: &[&OsStr]| {
             let mut command = Command::new("sh");
-            command
-                .args(["-c", script, "sh"])
-                .args(arguments)
-                .stdin(Stdio::piped());
+            command.args(["-c", script, "sh"]).args(arguments).stdin(Stdio::piped());
             command
         };
         // `read` is the shell's own and waits for its standard input, which ends with the test.
         let wait = "read line; :";
         let config = ten.config();
-        let mut agent = sleeper(
-            wait,
-            &[OsStr::new("run"), OsStr::new("--config"), config.as_os_str()],
-        )
-        .spawn()
-        .unwrap();
-        let mut child = sleeper(wait, &[ten.runtime().as_os_str()])
-            .env("FOREST_AGENT_CHILD", "a.b")
-            .spawn()
-            .unwrap();
+        let mut agent =
+            sleeper(wait, &[OsStr::new("run"), OsStr::new("--config"), config.as_os_str()]).spawn().unwrap();
+        let mut child =
+            sleeper(wait, &[ten.runtime().as_os_str()]).env("FOREST_AGENT_CHILD", "a.b").spawn().unwrap();
         let mut other = sleeper(wait, &[ten.runtime().as_os_str()]).spawn().unwrap();
 
-        let pids = |found: &[Process]| {
-            found
-                .iter()
-                .map(|process| process.pid.unsigned_abs())
-                .collect::<Vec<_>>()
-        };
+        let pids =
+            |found: &[Process]| found.iter().map(|process| process.pid.unsigned_abs()).collect::<Vec<_>>();
         let (agents, children) = (agents(&ten), children(&ten));
-        assert_eq!(
-            (pids(&agents), pids(&children)),
-            (vec![agent.id()], vec![child.id()])
-        );
+        assert_eq!((pids(&agents), pids(&children)), (vec![agent.id()], vec![child.id()]));
         assert!(super::agents(&one).is_empty() && super::children(&one).is_empty());
         agents[0].term().unwrap();
         children[0].kill().unwrap();

@@ -23,17 +23,9 @@ pub fn find(
 ) -> Result<Programs, Failure> {
     let agent = agent(args, env)?;
     let (kind, binary, download) = if let Some(path) = &args.forest_binary {
-        (
-            EngineKind::Nimsforest,
-            Some(given(path, "--forest-binary")?),
-            None,
-        )
+        (EngineKind::Nimsforest, Some(given(path, "--forest-binary")?), None)
     } else if let Some(path) = &args.engine_binary {
-        (
-            EngineKind::NatsServer,
-            Some(given(path, "--engine-binary")?),
-            None,
-        )
+        (EngineKind::NatsServer, Some(given(path, "--engine-binary")?), None)
     } else {
         configured(engine, env)?
     };
@@ -42,12 +34,7 @@ pub fn find(
                        plant `small`, or take nats-server with --engine-binary";
         return Err(Failure::new(Reason::NotSupported, message));
     }
-    Ok(Programs {
-        agent,
-        engine: kind,
-        binary,
-        download,
-    })
+    Ok(Programs { agent, engine: kind, binary, download })
 }
 
 type Chosen = (EngineKind, Option<PathBuf>, Option<crate::config::Download>);
@@ -79,12 +66,8 @@ fn agent(args: &args::Programs, env: &Environment) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.agent_binary {
         return given(path, "--agent-binary");
     }
-    let beside = std::env::current_exe()
-        .ok()
-        .map(|exe| exe.with_file_name("forest-agent"));
-    let found = beside
-        .filter(|path| is_executable(path))
-        .or_else(|| in_path("forest-agent", env));
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("forest-agent"));
+    let found = beside.filter(|path| is_executable(path)).or_else(|| in_path("forest-agent", env));
     found.ok_or_else(|| {
         Failure::new(
             Reason::ProgramMissing,
@@ -99,11 +82,7 @@ fn given(path: &Path, by: &str) -> Result<PathBuf, Failure> {
     if is_executable(&full) {
         return Ok(full);
     }
-    let what = if full.exists() {
-        "is not executable"
-    } else {
-        "does not exist"
-    };
+    let what = if full.exists() { "is not executable" } else { "does not exist" };
     let message = format!("{} {what}: {by} has to name a program", full.display());
     Err(Failure::new(Reason::ProgramMissing, message))
 }
@@ -117,8 +96,7 @@ fn in_path(name: &str, env: &Environment) -> Option<PathBuf> {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -126,10 +104,7 @@ mod tests {
     use super::*;
 
     fn agent_is_true() -> args::Programs {
-        args::Programs {
-            agent_binary: Some("/bin/true".into()),
-            ..args::Programs::default()
-        }
+        args::Programs { agent_binary: Some("/bin/true".into()), ..args::Programs::default() }
     }
 
     #[test]
@@ -137,10 +112,8 @@ mod tests {
         let env = Environment::from([("PATH", "/nonexistent:relative")]);
         let err = find(&agent_is_true(), &Engine::default(), 1, &env).unwrap_err();
         assert!(err.reason == Reason::ProgramMissing && err.message.contains("apt-get install nats-server"));
-        let args = args::Programs {
-            agent_binary: Some("/nonexistent/a".into()),
-            ..args::Programs::default()
-        };
+        let args =
+            args::Programs { agent_binary: Some("/nonexistent/a".into()), ..args::Programs::default() };
         let err = find(&args, &Engine::default(), 1, &env).unwrap_err();
         assert!(err.message.starts_with("/nonexistent/a does not exist"), "{err}");
     }
@@ -148,27 +121,12 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_the_configuration() {
         let env = Environment::default();
-        let engine = Engine {
-            kind: Some(EngineKind::Nimsforest),
-            binary: Some("/bin/true".into()),
-            download: None,
-        };
-        assert_eq!(
-            find(&agent_is_true(), &engine, 1, &env).unwrap().engine,
-            EngineKind::Nimsforest
-        );
-        assert_eq!(
-            find(&agent_is_true(), &engine, 3, &env).unwrap_err().reason,
-            Reason::NotSupported
-        );
-        let args = args::Programs {
-            engine_binary: Some("/bin/sh".into()),
-            ..agent_is_true()
-        };
+        let engine =
+            Engine { kind: Some(EngineKind::Nimsforest), binary: Some("/bin/true".into()), download: None };
+        assert_eq!(find(&agent_is_true(), &engine, 1, &env).unwrap().engine, EngineKind::Nimsforest);
+        assert_eq!(find(&agent_is_true(), &engine, 3, &env).unwrap_err().reason, Reason::NotSupported);
+        let args = args::Programs { engine_binary: Some("/bin/sh".into()), ..agent_is_true() };
         let found = find(&args, &engine, 3, &env).unwrap();
-        assert_eq!(
-            (found.engine, found.binary),
-            (EngineKind::NatsServer, Some("/bin/sh".into()))
-        );
+        assert_eq!((found.engine, found.binary), (EngineKind::NatsServer, Some("/bin/sh".into())));
     }
 }

@@ -100,10 +100,7 @@ fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, late: bool) 
     if let Some(agent) = &mut node.agent
         && let Ok(Some(status)) = agent.try_wait()
     {
-        return Some(End::Exited(format!(
-            "its agent ended with {status}: {}",
-            last_words(&node.dir)
-        )));
+        return Some(End::Exited(format!("its agent ended with {status}: {}", last_words(&node.dir))));
     }
     match answer {
         Ok(report) if report.status == Status::Pass => Some(End::Ready),
@@ -125,19 +122,13 @@ fn step(answer: &Result<HealthReport, String>) -> String {
 #[must_use]
 pub fn complaint(report: &HealthReport) -> String {
     let checks = report.checks.iter();
-    let ill = checks.iter().filter(|(_, check)| check.status != Status::Pass);
+    // The first of the worst: the later ones follow from it.
+    let ill = checks.iter().rev().filter(|(_, check)| check.status != Status::Pass);
     let Some((key, check)) = ill.max_by_key(|(_, check)| check.status) else {
         return "all checks pass".to_owned();
     };
-    let reason = check
-        .reason
-        .as_deref()
-        .map_or_else(String::new, |reason| format!(" ({reason})"));
-    let output = if check.output.is_empty() {
-        "not well"
-    } else {
-        &check.output
-    };
+    let reason = check.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    let output = if check.output.is_empty() { "not well" } else { &check.output };
     format!("{key}: {output}{reason}")
 }
 
@@ -147,8 +138,5 @@ fn last_words(dir: &NodeDir) -> String {
     let text = std::fs::read(&path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL)..]).into_owned();
     let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    last.map_or_else(
-        || format!("it wrote nothing to {}", path.display()),
-        str::to_owned,
-    )
+    last.map_or_else(|| format!("it wrote nothing to {}", path.display()), str::to_owned)
 }

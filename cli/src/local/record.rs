@@ -113,11 +113,7 @@ impl Forest {
     pub fn find(registry: &Registry, id: &ForestId) -> Option<Self> {
         let record = registry.forest(id)?.clone();
         let plan = Plan::deserialize(Value::Object(record.clone())).ok()?;
-        Some(Self {
-            id: id.clone(),
-            record,
-            plan,
-        })
+        Some(Self { id: id.clone(), record, plan })
     }
 
     /// A text of the record.
@@ -168,10 +164,7 @@ pub fn plant(
             Some(plan)
                 if plan.status == Status::Planting && plan.members.len() == usize::from(request.count) =>
             {
-                Plan {
-                    programs: request.programs.clone(),
-                    ..plan
-                }
+                Plan { programs: request.programs.clone(), ..plan }
             }
             found => return Err(taken(forest, found.as_ref())),
         },
@@ -181,9 +174,7 @@ pub fn plant(
         for (key, text) in [("provider", PROVIDER), ("location", "localhost"), ("size", size)] {
             record.insert(key.to_owned(), text.into());
         }
-        record
-            .entry("created_at")
-            .or_insert_with(|| rfc3339(request.now).into());
+        record.entry("created_at").or_insert_with(|| rfc3339(request.now).into());
         plan.write(record);
     });
     Ok((next, plan))
@@ -192,10 +183,7 @@ pub fn plant(
 fn fresh(registry: &Registry, forest: &ForestId, request: &Request) -> Result<Plan, Failure> {
     let taken: BTreeSet<Network> = networks(registry).chain(request.busy.iter().copied()).collect();
     let network = Network::choose(request.seed, &taken).ok_or_else(|| {
-        Failure::new(
-            Reason::NotSupported,
-            "every network of the loopback is taken: tear a forest down",
-        )
+        Failure::new(Reason::NotSupported, "every network of the loopback is taken: tear a forest down")
     })?;
     let mut plan = Plan {
         status: Status::Planting,
@@ -211,15 +199,9 @@ fn fresh(registry: &Registry, forest: &ForestId, request: &Request) -> Result<Pl
 
 /// The networks of all forests.
 fn networks(registry: &Registry) -> impl Iterator<Item = Network> {
-    let ids = registry
-        .forest_names()
-        .into_iter()
-        .filter_map(|name| name.parse().ok());
+    let ids = registry.forest_names().into_iter().filter_map(|name| name.parse().ok());
     let plans = ids.filter_map(|id| Forest::find(registry, &id));
-    plans
-        .map(|found| found.plan.network)
-        .collect::<Vec<_>>()
-        .into_iter()
+    plans.map(|found| found.plan.network).collect::<Vec<_>>().into_iter()
 }
 
 fn taken(forest: &ForestId, found: Option<&Plan>) -> Failure {
@@ -260,10 +242,7 @@ pub fn grow(
     let mut plan = live(registry, forest)?;
     let pending = u8::try_from(plan.pending.len()).unwrap_or(u8::MAX);
     plan.add(forest, count.saturating_sub(pending))?;
-    Ok((
-        edit_forest(registry, forest, now, |record| plan.write(record)),
-        plan,
-    ))
+    Ok((edit_forest(registry, forest, now, |record| plan.write(record)), plan))
 }
 
 /// The plan of a forest that is not being torn down.
@@ -275,10 +254,7 @@ pub fn live(registry: &Registry, forest: &ForestId) -> Result<Plan, Failure> {
     match plan {
         Some(plan) if plan.status != Status::Removing => Ok(plan),
         Some(plan) => Err(taken(forest, Some(&plan))),
-        None => Err(Failure::new(
-            Reason::ForestUnknown,
-            format!("forest {forest} is gone"),
-        )),
+        None => Err(Failure::new(Reason::ForestUnknown, format!("forest {forest} is gone"))),
     }
 }
 
@@ -303,10 +279,7 @@ pub fn settle(
 pub fn bury(registry: &Registry, forest: &ForestId, now: Timestamp) -> Option<Registry> {
     let mut plan = Forest::find(registry, forest)?.plan;
     let members = plan.members.iter().map(|member| member.id.clone());
-    let entries = registry
-        .entries(forest)
-        .into_iter()
-        .filter_map(|entry| entry.id.parse().ok());
+    let entries = registry.entries(forest).into_iter().filter_map(|entry| entry.id.parse().ok());
     let buried: BTreeSet<NodeId> = members.chain(entries).collect();
     plan.status = Status::Removing;
     let removing = edit_forest(registry, forest, now, |record| plan.write(record));

@@ -1,10 +1,11 @@
 //! The registry of the local mode: read, and changed by the one algorithm that every program follows.
 
+use std::sync::Arc;
+
 use forest_core::reason::Reason;
-use forest_core::registry::{Document as _, DoorError};
 use forest_core::registry::{
-    Files, FsDoor, Limits, Outcome, Owner, ReadError, Registry, SystemClock, UpdateError, UpdateOptions,
-    read, update,
+    Document as _, DoorError, Files, FsDoor, Limits, Outcome, Owner, Queue, ReadError, Registry, SystemClock,
+    UpdateError, UpdateOptions, read, update,
 };
 
 use super::layout::Layout;
@@ -24,11 +25,9 @@ impl Store {
     /// [`Failure`] where the directory cannot be made or opened.
     pub fn open(layout: &Layout) -> Result<Self, Failure> {
         files::make_dir(layout.root())?;
-        let door = FsDoor::open(layout.root(), Some(layout.queue())).map_err(|err| failed(&err))?;
-        Ok(Self {
-            door,
-            shown: layout.registry().display().to_string(),
-        })
+        let door = FsDoor::open(layout.root(), Some(Arc::new(Queue::new(layout.queue()))))
+            .map_err(|err| failed(&err))?;
+        Ok(Self { door, shown: layout.registry().display().to_string() })
     }
 
     /// The registry as it stands; a missing one is empty.
@@ -51,25 +50,12 @@ impl Store {
         &self,
         change: impl FnMut(&Registry) -> Result<Option<Registry>, Failure>,
     ) -> Result<(), Failure> {
-        let options = UpdateOptions {
-            create_missing: true,
-            ..UpdateOptions::default()
-        };
+        let options = UpdateOptions { create_missing: true, ..UpdateOptions::default() };
         let owner = Owner::current("morpheus");
-        match update(
-            &self.door,
-            &SystemClock,
-            &owner,
-            &Limits::default(),
-            &options,
-            change,
-        ) {
+        match update(&self.door, &SystemClock, &owner, &Limits::default(), &options, change) {
             Ok(Outcome::Unchanged | Outcome::Committed { .. }) => Ok(()),
             Err(UpdateError::Change(failure)) => Err(failure),
-            Err(err) => Err(Failure::new(
-                err.reason().unwrap_or(Reason::RegistryWrite),
-                self.sentence(&err),
-            )),
+            Err(err) => Err(Failure::new(err.reason().unwrap_or(Reason::RegistryWrite), self.sentence(&err))),
         }
     }
 

@@ -34,8 +34,7 @@ impl Local {
     /// [`Failure`] where it cannot be begun, or something is left that belongs to no node.
     pub async fn teardown(&self, forest: &ForestId, progress: &mut Progress) -> Result<Vec<Fate>, Failure> {
         let lock = lock::acquire(&self.layout, forest)?;
-        self.store
-            .update(|registry| Ok(record::bury(registry, forest, Timestamp::now())))?;
+        self.store.update(|registry| Ok(record::bury(registry, forest, Timestamp::now())))?;
         let nodes = self.nodes(&self.store.read()?, forest);
         for (node, _) in &nodes {
             progress.at(node.as_str(), "stopping");
@@ -48,8 +47,7 @@ impl Local {
         }
         if fates.iter().all(|(_, _, end)| end.is_ok()) {
             files::remove_dir(&self.layout.forest(forest))?;
-            self.store
-                .update(|registry| Ok(remove_forest(registry, forest, Timestamp::now())))?;
+            self.store.update(|registry| Ok(remove_forest(registry, forest, Timestamp::now())))?;
             // Only an empty one goes.
             let _ = std::fs::remove_dir(self.layout.forests());
             lock::remove(&self.layout, forest, lock)?;
@@ -60,18 +58,11 @@ impl Local {
     /// Every node there is a trace of: members, entries and directories; with its address, if that is known.
     fn nodes(&self, registry: &Registry, forest: &ForestId) -> Vec<(NodeId, String)> {
         let plan = record::Forest::find(registry, forest).map(|found| found.plan);
-        let members = plan
-            .into_iter()
-            .flat_map(|plan| plan.members)
-            .map(|member| (member.id, member.ip.to_string()));
-        let entries = registry
-            .entries(forest)
-            .into_iter()
-            .filter_map(|entry| Some((entry.id.parse().ok()?, entry.ip)));
-        let directories = self
-            .directories(forest)
-            .into_iter()
-            .map(|node| (node, String::new()));
+        let members =
+            plan.into_iter().flat_map(|plan| plan.members).map(|member| (member.id, member.ip.to_string()));
+        let entries =
+            registry.entries(forest).into_iter().filter_map(|entry| Some((entry.id.parse().ok()?, entry.ip)));
+        let directories = self.directories(forest).into_iter().map(|node| (node, String::new()));
         let mut nodes: Vec<(NodeId, String)> = Vec::new();
         for (node, ip) in members.chain(entries).chain(directories) {
             if nodes.iter().all(|(known, _)| *known != node) {
@@ -87,9 +78,7 @@ impl Local {
         let Ok(entries) = std::fs::read_dir(self.layout.forest(forest)) else {
             return Vec::new();
         };
-        let names = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| name.parse().ok()).collect()
     }
 
@@ -137,8 +126,5 @@ async fn end_one(process: &Process, grace: Duration, node: &NodeId) -> Result<()
 }
 
 fn still_running(process: &Process, node: &NodeId, why: &str) -> Failure {
-    Failure::new(
-        Reason::StillRunning,
-        format!("process {} of {node} {why}", process.pid()),
-    )
+    Failure::new(Reason::StillRunning, format!("process {} of {node} {why}", process.pid()))
 }

@@ -28,10 +28,7 @@ pub(super) fn time(line: &str) -> Option<Timestamp> {
     }
     let text = format!("{}T{}", words.next()?.replace('/', "-"), words.next()?);
     let local: DateTime = text.parse().ok()?;
-    local
-        .to_zoned(TimeZone::system())
-        .ok()
-        .map(|zoned| zoned.timestamp())
+    local.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
 }
 
 /// The line without what would change the terminal.
@@ -78,15 +75,9 @@ mod tests {
     fn both_writers_times_are_read() {
         let at = "2026-11-22T20:16:55.123456Z".parse().ok();
         assert_eq!(time("2026-11-22T20:16:55.123456Z  INFO started"), at);
-        let local = "2026-11-22T20:16:55.123456"
-            .parse::<DateTime>()
-            .unwrap()
-            .to_zoned(TimeZone::system())
-            .unwrap();
-        assert_eq!(
-            time("[12] 2026/11/22 20:16:55.123456 [INF] Starting"),
-            Some(local.timestamp())
-        );
+        let local =
+            "2026-11-22T20:16:55.123456".parse::<DateTime>().unwrap().to_zoned(TimeZone::system()).unwrap();
+        assert_eq!(time("[12] 2026/11/22 20:16:55.123456 [INF] Starting"), Some(local.timestamp()));
         assert_eq!(time("  at 3:1"), None);
         assert_eq!(time("[INF] x y"), None);
     }
@@ -94,10 +85,7 @@ mod tests {
     #[test]
     fn since_is_a_time_or_a_span() {
         let now: Timestamp = "2026-11-22T20:00:00Z".parse().unwrap();
-        assert_eq!(
-            since("10m", now),
-            "2026-11-22T19:50:00Z".parse().map_err(|_| String::new())
-        );
+        assert_eq!(since("10m", now), "2026-11-22T19:50:00Z".parse().map_err(|_| String::new()));
         assert_eq!(since("2026-11-22T19:50:00Z", now), since("10m", now));
         assert!(since("yesterday", now).unwrap_err().contains("yesterday"));
     }

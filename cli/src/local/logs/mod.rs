@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// No more of a log is read at once, in bytes; of a longer one the end.
 const MOST: u64 = 16 << 20;
 
+/// What the agent's own log is called.
+const AGENT: &str = "agent";
+
 /// The logs of some nodes, and how far they were read.
 pub struct Logs {
     nodes: Vec<(NodeId, super::layout::NodeDir)>,
@@ -43,10 +46,7 @@ impl Local {
             let dir = self.layout.node(forest, &node);
             (node, dir)
         };
-        Logs {
-            nodes: nodes.into_iter().map(with_dir).collect(),
-            sources: BTreeMap::new(),
-        }
+        Logs { nodes: nodes.into_iter().map(with_dir).collect(), sources: BTreeMap::new() }
     }
 }
 
@@ -72,25 +72,12 @@ impl Logs {
 
     fn discover(&mut self) {
         for (node, dir) in &self.nodes {
-            let children = std::fs::read_dir(dir.child_logs())
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path());
+            let children =
+                std::fs::read_dir(dir.child_logs()).into_iter().flatten().flatten().map(|entry| entry.path());
             let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
             for path in children.filter(is_log).chain([dir.agent_log()]) {
-                let name = path
-                    .file_stem()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                let source = Source {
-                    node: node.clone(),
-                    name,
-                    offset: 0,
-                    rest: String::new(),
-                    time: None,
-                };
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let source = Source { node: node.clone(), name, offset: 0, rest: String::new(), time: None };
                 self.sources.entry(path).or_insert(source);
             }
         }
@@ -103,7 +90,7 @@ impl Source {
         let Some(end) = self.rest.rfind('\n') else { return };
         let rest = self.rest.split_off(end + 1);
         let whole = std::mem::replace(&mut self.rest, rest);
-        for text in whole.lines() {
+        for text in whole.lines().filter(|text| !(self.name == AGENT && is_repeated(text))) {
             self.time = line::time(text).or(self.time);
             lines.push(Line {
                 node: self.node.clone(),
@@ -113,6 +100,13 @@ impl Source {
             });
         }
     }
+}
+
+/// Is it a line of a child's log, which the agent writes into its own too?
+fn is_repeated(line: &str) -> bool {
+    let child = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    let mark = line.trim_end().strip_suffix('"').and_then(|line| line.rsplit_once(" child=\""));
+    mark.is_some_and(|(_, name)| child(name))
 }
 
 /// What stands behind the last place. A log that has become shorter was cut: it is read from its start.
@@ -143,23 +137,12 @@ mod tests {
         let place = Layout::new(dir.path().to_owned()).node(&"grove".parse().unwrap(), &node);
         std::fs::create_dir_all(place.child_logs()).unwrap();
         let engine = place.child_logs().join("engine.log");
-        std::fs::write(
-            place.agent_log(),
-            "2026-11-22T20:00:02Z b\n  of b\n2026-11-22T20:00:04Z d",
-        )
-        .unwrap();
+        std::fs::write(place.agent_log(), "2026-11-22T20:00:02Z b\n  of b\n2026-11-22T20:00:02Z [1] a child=\"engine\"\n2026-11-22T20:00:04Z d").unwrap();
         std::fs::write(&engine, "2026-11-22T20:00:01Z a\n2026-11-22T20:00:03Z c\n").unwrap();
         std::fs::write(place.child_logs().join("engine.position"), "{}").unwrap();
-        let mut logs = Logs {
-            nodes: vec![(node, place.clone())],
-            sources: BTreeMap::new(),
-        };
-        let mut last = || {
-            logs.next()
-                .iter()
-                .map(|line| line.text[line.text.len() - 1..].to_owned())
-                .collect::<Vec<_>>()
-        };
+        let mut logs = Logs { nodes: vec![(node, place.clone())], sources: BTreeMap::new() };
+        let mut last =
+            || logs.next().iter().map(|line| line.text[line.text.len() - 1..].to_owned()).collect::<Vec<_>>();
         assert_eq!(last(), ["a", "b", "b", "c"]);
         std::fs::write(&engine, "2026-11-22T20:00:05Z e\n").unwrap();
         let mut file = File::options().append(true).open(place.agent_log()).unwrap();

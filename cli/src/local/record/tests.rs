@@ -12,13 +12,7 @@ fn request(count: u8, seed: u64) -> Request {
         binary: Some("/bin/nats-server".into()),
         download: None,
     };
-    Request {
-        count,
-        programs,
-        busy: BTreeSet::new(),
-        seed,
-        now: NOW,
-    }
+    Request { count, programs, busy: BTreeSet::new(), seed, now: NOW }
 }
 
 fn id(text: &str) -> ForestId {
@@ -26,10 +20,7 @@ fn id(text: &str) -> ForestId {
 }
 
 fn planted(count: u8) -> Registry {
-    plant(&Registry::empty(), &id("grove"), &request(count, 7))
-        .unwrap()
-        .0
-        .unwrap()
+    plant(&Registry::empty(), &id("grove"), &request(count, 7)).unwrap().0.unwrap()
 }
 
 fn plan(registry: &Registry) -> Plan {
@@ -43,27 +34,18 @@ fn names(plan: &Plan) -> Vec<&str> {
 #[test]
 fn a_plant_that_was_cut_short_is_taken_up_again() {
     let registry = planted(3);
-    assert_eq!(
-        names(&plan(&registry)),
-        ["grove-node-1", "grove-node-2", "grove-node-3"]
-    );
+    assert_eq!(names(&plan(&registry)), ["grove-node-1", "grove-node-2", "grove-node-3"]);
     let (again, same) = plant(&registry, &id("grove"), &request(3, 99)).unwrap();
     assert_eq!((again, same), (None, plan(&registry)));
     let other = plant(&registry, &id("grove"), &request(1, 7)).unwrap_err();
-    assert!(
-        other.reason == Reason::NameTaken && other.message.contains("with 3 nodes"),
-        "{other}"
-    );
+    assert!(other.reason == Reason::NameTaken && other.message.contains("with 3 nodes"), "{other}");
 }
 
 #[test]
 fn a_name_is_taken_once_its_forest_stands_or_falls() {
     let all: Vec<NodeId> = plan(&planted(3)).pending;
     let some = settle(&planted(3), &id("grove"), &all[..2], NOW).unwrap();
-    assert_eq!(
-        (plan(&some).status, plan(&some).pending.len()),
-        (Status::Planting, 1)
-    );
+    assert_eq!((plan(&some).status, plan(&some).pending.len()), (Status::Planting, 1));
     let active = settle(&some, &id("grove"), &all[2..], NOW).unwrap();
     assert_eq!(plan(&active).status, Status::Active);
     assert_eq!(settle(&active, &id("grove"), &all, NOW), None);
@@ -72,12 +54,7 @@ fn a_name_is_taken_once_its_forest_stands_or_falls() {
         let err = plant(registry, &id("grove"), &request(3, 7)).unwrap_err();
         assert!(err.message.contains("grove") && err.reason == Reason::NameTaken);
     }
-    assert!(
-        grow(&removing, &id("grove"), 1, NOW)
-            .unwrap_err()
-            .message
-            .contains("half torn down")
-    );
+    assert!(grow(&removing, &id("grove"), 1, NOW).unwrap_err().message.contains("half torn down"));
 }
 
 #[test]
@@ -92,18 +69,9 @@ fn a_growth_that_was_cut_short_is_not_doubled() {
 #[test]
 fn burying_is_done_once_and_for_every_node() {
     let removing = bury(&planted(3), &id("grove"), NOW).unwrap();
-    assert!(
-        removing
-            .tombstone(&id("grove"), &"grove-node-3".parse().unwrap())
-            .is_some()
-    );
+    assert!(removing.tombstone(&id("grove"), &"grove-node-3".parse().unwrap()).is_some());
     assert_eq!(bury(&removing, &id("grove"), NOW), None);
-    assert_eq!(
-        remove_forest(&removing, &id("grove"), NOW)
-            .unwrap()
-            .forest_names(),
-        [""; 0]
-    );
+    assert_eq!(remove_forest(&removing, &id("grove"), NOW).unwrap().forest_names(), [""; 0]);
 }
 
 #[test]
@@ -115,10 +83,8 @@ fn two_forests_have_two_networks() {
 
 #[test]
 fn a_network_has_an_end() {
-    let full = grow(&planted(100), &id("grove"), 100, NOW)
-        .unwrap()
-        .0
-        .map_or_else(|| planted(100), |next| next);
+    let full =
+        grow(&planted(100), &id("grove"), 100, NOW).unwrap().0.map_or_else(|| planted(100), |next| next);
     let all = plan(&full).pending;
     let full = settle(&full, &id("grove"), &all, NOW).unwrap();
     let (more, _) = grow(&full, &id("grove"), 100, NOW).unwrap();

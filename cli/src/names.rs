@@ -1,5 +1,8 @@
 //! Pleasant names for forests whose planter gave none.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use forest_core::id::ForestId;
 
 const FIRST: [&str; 16] = [
@@ -29,10 +32,11 @@ pub(crate) fn fresh(seed: u64, taken: impl Fn(&ForestId) -> bool) -> ForestId {
         .expect("there are more names than forests")
 }
 
-/// A number that follows from a name (FNV-1a).
-pub(crate) fn seed(name: &ForestId) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+/// A number that follows from a forest's name and the directory it is kept in (FNV-1a).
+pub(crate) fn seed(name: &ForestId, root: &Path) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let bytes = root.as_os_str().as_bytes().iter().chain(name.as_str().as_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 #[cfg(test)]

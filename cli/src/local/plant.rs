@@ -1,6 +1,7 @@
 //! Planting: the record first, then the nodes, all at once; then waiting until each is healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use forest_core::id::{ForestId, NodeId};
@@ -41,13 +42,13 @@ pub struct Raised {
 }
 
 impl Order {
-    /// The search for a network begins at a place that follows from the name, so that a dry run tells it.
-    fn request(&self, forest: &ForestId) -> Request {
+    /// The search for a network begins at a place that follows from the name and the home, so that a dry run tells it.
+    fn request(&self, forest: &ForestId, root: &Path) -> Request {
         Request {
             count: self.count,
             programs: self.programs.clone(),
             busy: ports::busy(),
-            seed: names::seed(forest),
+            seed: names::seed(forest, root),
             now: Timestamp::now(),
         }
     }
@@ -60,7 +61,7 @@ impl Local {
     /// [`Failure`] where the name or a port is taken, or the registry cannot be read.
     pub fn preview(&self, order: &Order) -> Result<(ForestId, Plan), Failure> {
         let forest = self.name(order)?;
-        let request = order.request(&forest);
+        let request = order.request(&forest, self.layout.root());
         let (_, plan) = record::plant(&self.store.read()?, &forest, &request)?;
         self.check_ports(&forest, &plan, &plan.members)?;
         Ok((forest, plan))
@@ -73,7 +74,7 @@ impl Local {
     pub async fn plant(&self, order: &Order, progress: &mut Progress) -> Result<Raised, Failure> {
         let forest = self.name(order)?;
         let _lock = lock::acquire(&self.layout, &forest)?;
-        let request = order.request(&forest);
+        let request = order.request(&forest, self.layout.root());
         // Before anything is written: a port that is taken is no reason to leave half a forest behind.
         let (_, plan) = record::plant(&self.store.read()?, &forest, &request)?;
         self.check_ports(&forest, &plan, &plan.members)?;
@@ -150,15 +151,15 @@ impl Raised {
     /// What is wrong, if not all nodes are healthy: which, what, and what next.
     #[must_use]
     pub fn problem(&self) -> Option<Failure> {
-        let ill: Vec<String> =
-            self.ends.iter().filter_map(|(id, end)| Some(format!("{id}: {}", end.why()?))).collect();
+        let why = |(id, end): (&NodeId, &End)| Some(format!("\n  {id}: {}", end.why()?));
+        let ill: Vec<String> = self.ends.iter().filter_map(why).collect();
         let first = self.ends.iter().find(|(_, end)| end.why().is_some())?.0;
         let message = format!(
-            "{} of {} nodes are not healthy: {}; next: morpheus logs {forest} {first}, then morpheus grow {forest} --repair, \
-             or morpheus teardown {forest}",
+            "{} of {} nodes are not healthy:{}\nnext: morpheus logs {forest} {first}; then morpheus grow {forest} \
+             --repair, or morpheus teardown {forest}",
             ill.len(),
             self.ends.len(),
-            ill.join("; "),
+            ill.concat(),
             forest = self.forest,
         );
         Some(Failure::new(Reason::NotHealthy, message))

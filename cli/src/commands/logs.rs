@@ -17,17 +17,17 @@ pub(super) async fn run(local: &Local, args: &args::Logs, ui: &Ui) -> Result<Don
     let forest = local.forest(&args.forest)?;
     let mut nodes: Vec<NodeId> = forest.plan.members.iter().map(|member| member.id.clone()).collect();
     if let Some(name) = &args.node {
-        let all = nodes.iter().map(ToString::to_string).collect();
+        let all: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         nodes.retain(|node| node.as_str() == name);
         if nodes.is_empty() {
-            return Err(unknown("node", name, all, Reason::NodeUnknown));
+            return Err(unknown("node", name, &all, Reason::NodeUnknown));
         }
     }
     let from = args.since.as_deref().map(|text| since(text, Timestamp::now())).transpose();
     let from = from.map_err(|message| Failure::new(Reason::Usage, message))?;
     let mut logs = local.logs(&forest.id, nodes);
     loop {
-        for line in logs.next().into_iter().filter(|line| from.is_none() || line.time >= from) {
+        for line in logs.read().into_iter().filter(|line| from.is_none() || line.time >= from) {
             if !ui.stream(&as_json(&line), &format!("{} {} | {}", line.node, line.source, line.text)) {
                 return Ok(quiet());
             }

@@ -67,7 +67,7 @@ impl Local {
     pub fn forest(&self, name: &str) -> Result<Forest, Failure> {
         let registry = self.store.read()?;
         let found = name.parse::<ForestId>().ok().and_then(|id| Forest::find(&registry, &id));
-        found.ok_or_else(|| unknown("forest", name, registry.forest_names(), Reason::ForestUnknown))
+        found.ok_or_else(|| unknown("forest", name, &registry.forest_names(), Reason::ForestUnknown))
     }
 }
 
@@ -78,7 +78,7 @@ pub fn targets(plan: &Plan) -> Vec<Target> {
 }
 
 /// `kind` `name` is not among `known`.
-pub(crate) fn unknown(kind: &str, name: &str, known: Vec<String>, reason: Reason) -> Failure {
+pub(crate) fn unknown(kind: &str, name: &str, known: &[String], reason: Reason) -> Failure {
     let near = forest_core::suggest::nearest(name, known.iter().map(String::as_str));
     let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
     let known = match known.is_empty() {

@@ -113,9 +113,9 @@ impl Home {
         assert!(!self.state().join("forests").join(forest).exists());
         let registry = self.registry();
         assert_eq!((registry["forests"].get(forest), registry["nodes"].get(forest)), (None, None));
-        let left = std::fs::read_dir(self.state()).unwrap().flatten();
-        let left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
-        assert!(left.iter().all(|name| !name.contains(forest)), "{left:?}");
+        let left = std::fs::read_dir(self.state()).expect("the state").flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        assert!(!left.contains(&format!(".{forest}.lock")), "{left:?}");
     }
 }
 

@@ -52,7 +52,7 @@ impl Local {
 
 impl Logs {
     /// What was written since the last look, in the order of time. A log that cannot be read is passed over.
-    pub fn next(&mut self) -> Vec<Line> {
+    pub fn read(&mut self) -> Vec<Line> {
         self.discover();
         let mut lines = Vec::new();
         for (path, source) in &mut self.sources {
@@ -142,7 +142,7 @@ mod tests {
         std::fs::write(place.child_logs().join("engine.position"), "{}").unwrap();
         let mut logs = Logs { nodes: vec![(node, place.clone())], sources: BTreeMap::new() };
         let mut last =
-            || logs.next().iter().map(|line| line.text[line.text.len() - 1..].to_owned()).collect::<Vec<_>>();
+            || logs.read().iter().map(|line| line.text[line.text.len() - 1..].to_owned()).collect::<Vec<_>>();
         assert_eq!(last(), ["a", "b", "b", "c"]);
         std::fs::write(&engine, "2026-11-22T20:00:05Z e\n").unwrap();
         let mut file = File::options().append(true).open(place.agent_log()).unwrap();

@@ -83,14 +83,13 @@ fn two_forests_have_two_networks() {
 
 #[test]
 fn a_network_has_an_end() {
-    let full =
-        grow(&planted(100), &id("grove"), 100, NOW).unwrap().0.map_or_else(|| planted(100), |next| next);
-    let all = plan(&full).pending;
-    let full = settle(&full, &id("grove"), &all, NOW).unwrap();
-    let (more, _) = grow(&full, &id("grove"), 100, NOW).unwrap();
-    let more =
-        settle(&more.unwrap(), &id("grove"), &plan(&full).pending, NOW).unwrap_or_else(|| full.clone());
-    assert!(grow(&more, &id("grove"), 100, NOW).is_ok_and(|(_, plan)| plan.members.len() <= 254));
+    let settled = |registry: &Registry| settle(registry, &id("grove"), &plan(registry).pending, NOW).unwrap();
+    let mut registry = settled(&planted(100));
+    for count in [100, 54] {
+        registry = settled(&grow(&registry, &id("grove"), count, NOW).unwrap().0.unwrap());
+    }
+    let err = grow(&registry, &id("grove"), 1, NOW).unwrap_err();
+    assert!(err.message.contains("as many nodes as its network"), "{err}");
 }
 
 proptest! {

@@ -27,7 +27,15 @@ fn bind(address: SocketAddr) -> Result<(), Failure> {
     };
     let port = address.port();
     let message = if err.kind() == ErrorKind::AddrInUse {
-        format!("{address} is taken by another program: `ss -ltnp sport = :{port}` names it; stop it")
+        let service = match port {
+            4222 => {
+                ", such as the service of a nats-server package (sudo systemctl disable --now nats-server)"
+            }
+            _ => "",
+        };
+        format!(
+            "{address} is taken by another program{service}: `ss -ltnp sport = :{port}` names it; stop it"
+        )
     } else {
         format!("cannot listen at {address}: {err}; is the loopback interface up?")
     };

@@ -44,7 +44,7 @@ fn configured(engine: &Engine, env: &Environment) -> Result<Chosen, Failure> {
     match (&engine.binary, &engine.download, kind) {
         (Some(path), None, _) => Ok((kind, Some(given(path, "engine.binary")?), None)),
         (binary, Some(download), _) => Ok((kind, binary.clone(), Some(download.clone()))),
-        (None, None, EngineKind::NatsServer) => Ok((kind, Some(nats_server(env)?), None)),
+        (None, None, EngineKind::NatsServer) => Ok((kind, Some(nats_server(env, &MORE_DIRS)?), None)),
         (None, None, EngineKind::Nimsforest) => Err(Failure::new(
             Reason::ProgramMissing,
             "engine.kind is nimsforest, and nothing says where it is: set engine.binary, or give --forest-binary",
@@ -52,8 +52,11 @@ fn configured(engine: &Engine, env: &Environment) -> Result<Chosen, Failure> {
     }
 }
 
-fn nats_server(env: &Environment) -> Result<PathBuf, Failure> {
-    in_path("nats-server", env).ok_or_else(|| {
+/// Where nats-server is looked for after PATH: distributions put it where PATH leads administrators only.
+const MORE_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/opt/nimsforest/bin"];
+
+fn nats_server(env: &Environment, more: &[&str]) -> Result<PathBuf, Failure> {
+    in_path("nats-server", env, more).ok_or_else(|| {
         Failure::new(
             Reason::ProgramMissing,
             "nats-server is not in PATH: install it (Debian, Ubuntu: sudo apt-get install nats-server; macOS: \
@@ -67,7 +70,7 @@ fn agent(args: &args::Programs, env: &Environment) -> Result<PathBuf, Failure> {
         return given(path, "--agent-binary");
     }
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("forest-agent"));
-    let found = beside.filter(|path| is_executable(path)).or_else(|| in_path("forest-agent", env));
+    let found = beside.filter(|path| is_executable(path)).or_else(|| in_path("forest-agent", env, &[]));
     found.ok_or_else(|| {
         Failure::new(
             Reason::ProgramMissing,
@@ -88,8 +91,9 @@ fn given(path: &Path, by: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Relative directories in PATH are passed over: what is found is run later, from elsewhere.
-fn in_path(name: &str, env: &Environment) -> Option<PathBuf> {
-    std::env::split_paths(env.get("PATH")?)
+fn in_path(name: &str, env: &Environment, more: &[&str]) -> Option<PathBuf> {
+    std::env::split_paths(env.get("PATH").unwrap_or_default())
+        .chain(more.iter().map(PathBuf::from))
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))
         .find(|path| is_executable(path))
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_a_way_to_get_it() {
         let env = Environment::from([("PATH", "/nonexistent:relative")]);
-        let err = find(&agent_is_true(), &Engine::default(), 1, &env).unwrap_err();
+        let err = nats_server(&env, &["/nonexistent"]).unwrap_err();
         assert!(err.reason == Reason::ProgramMissing && err.message.contains("apt-get install nats-server"));
         let args =
             args::Programs { agent_binary: Some("/nonexistent/a".into()), ..args::Programs::default() };

@@ -38,7 +38,7 @@ fn a_secret_comes_by_standard_input_and_is_never_shown() {
     let refused = home.run(&["config", "set", "secrets.hetzner_api_token", SECRET]).exits(2);
     assert!(refused.err.contains("command line") && !refused.err.contains(SECRET), "{refused:?}");
     let mut set = home.command(&["config", "set", "secrets.hetzner_api_token"]);
-    let mut child = set.stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = set.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     writeln!(child.stdin.take().unwrap(), "{SECRET}").unwrap();
     assert!(child.wait().unwrap().success());
     let file = home.path().join(".config/morpheus/config.yaml");

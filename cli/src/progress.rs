@@ -52,20 +52,22 @@ impl Progress {
         }
     }
 
-    /// Says how it ended for `node`.
+    /// Says how it ended for `node`: on a terminal a line takes the spinner's place.
     pub fn end(&mut self, node: &str, what: &str) {
-        self.at(node, what);
-        if let Kind::Spinners(_, bars) = &self.kind
-            && let Some(bar) = bars.get(node)
-        {
-            bar.finish();
+        let Kind::Spinners(all, bars) = &mut self.kind else {
+            return self.at(node, what);
+        };
+        if let Some(bar) = bars.remove(node) {
+            bar.finish_and_clear();
+            all.remove(&bar);
         }
+        all.suspend(|| note(&format!("{node}  {what}"), "\n"));
     }
 }
 
 fn spinner(node: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_prefix(node.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {prefix}  {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {prefix}  {wide_msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -128,6 +128,11 @@ impl Ui {
     }
 }
 
+/// `1 node`, `2 nodes`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 fn print(text: &str, end: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     write!(out, "{text}{end}")?;

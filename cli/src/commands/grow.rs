@@ -11,7 +11,7 @@ use crate::local::grow::Wish;
 use crate::local::plant::Raised;
 use crate::local::{Local, record, targets};
 use crate::report::{self, GrowReport};
-use crate::ui::{Done, Ui};
+use crate::ui::{Done, Ui, counted};
 
 pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(&args.forest)?;
@@ -66,10 +66,10 @@ fn text(report: &GrowReport) -> String {
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
     let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
-        "{table}\n\n{} of {} nodes answer; {} clients; on average {} % CPU ({load} {} %), {} MB",
+        "{table}\n\n{} of {} answer; {}; on average {} % CPU ({load} {} %), {} MB",
         report.reachable_nodes,
-        report.total_nodes,
-        report.total_connections,
+        counted(report.total_nodes, "node"),
+        counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
         report.avg_cpu_percent,
         report.threshold,
         report.avg_mem_mb,

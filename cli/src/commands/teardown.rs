@@ -2,17 +2,17 @@
 
 use forest_core::reason::Reason;
 
-use super::plant::nodes;
+use super::plant;
 use crate::failure::Failure;
 use crate::local::Local;
 use crate::local::teardown::Fate;
 use crate::report::{ActionReport, NodeAction};
-use crate::ui::{Done, Ui};
+use crate::ui::{Done, Ui, counted};
 
 pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(name)?;
-    let count = forest.plan.members.len();
-    ui.confirm(&format!("forest {name} and the data of its {count} nodes will be gone for good"), name)?;
+    let nodes = counted(forest.plan.members.len(), "node");
+    ui.confirm(&format!("forest {name} and the data of its {nodes} will be gone for good"), name)?;
     let fates = local.teardown(&forest.id, &mut ui.progress()).await?;
     let problem = problem(name, &fates);
     let status = |end: &Result<(), Failure>| if end.is_ok() { "removed" } else { "failed" }.to_owned();
@@ -31,7 +31,7 @@ pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Fail
     };
     let text = match problem {
         None => format!("{name} is gone"),
-        Some(_) => nodes(&report),
+        Some(_) => plant::nodes(&report),
     };
     Ok(Done::new(super::json(&report), text).with_problem(problem))
 }

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::names;
 use crate::probe::Target;
 use crate::progress::Progress;
+use crate::ui::counted;
 
 /// What is to be planted.
 #[derive(Debug, Clone)]
@@ -110,7 +111,8 @@ impl Local {
         for member in members {
             awaited.push(self.start(forest, &plan, member)?);
         }
-        let ends = ready::wait(&self.http, awaited, limit, progress).await;
+        let ends =
+            ready::wait(&self.http, awaited, plan.members.len().saturating_sub(1), limit, progress).await;
         let healthy: Vec<NodeId> =
             ends.iter().filter(|(_, end)| **end == End::Ready).map(|(id, _)| id.clone()).collect();
         self.store.update(|registry| Ok(record::settle(registry, forest, &healthy, Timestamp::now())))?;
@@ -155,10 +157,10 @@ impl Raised {
         let ill: Vec<String> = self.ends.iter().filter_map(why).collect();
         let first = self.ends.iter().find(|(_, end)| end.why().is_some())?.0;
         let message = format!(
-            "{} of {} nodes are not healthy:{}\nnext: morpheus logs {forest} {first}; then morpheus grow {forest} \
+            "{} of {} not healthy:{}\nnext: morpheus logs {forest} {first}; then morpheus grow {forest} \
              --repair, or morpheus teardown {forest}",
             ill.len(),
-            self.ends.len(),
+            counted(self.ends.len(), "node"),
             ill.concat(),
             forest = self.forest,
         );

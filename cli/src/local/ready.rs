@@ -62,59 +62,76 @@ impl End {
     }
 }
 
-/// Waits until each node is healthy or its agent has ended, for at most `limit`.
+/// Waits until all nodes are healthy at once and know their `peers` other nodes, but for those whose agent has
+/// ended; for at most `limit`.
 pub async fn wait(
     http: &Http,
     mut nodes: Vec<Awaited>,
+    peers: usize,
     limit: Duration,
     progress: &mut Progress,
 ) -> BTreeMap<NodeId, End> {
     let until = Instant::now() + limit;
-    let mut ended = BTreeMap::new();
     loop {
         let late = Instant::now() >= until;
         let answers = join_all(nodes.iter().map(|node| http.health(&node.target))).await;
-        let mut left = Vec::new();
-        for (mut node, answer) in nodes.into_iter().zip(answers) {
+        let mut ends = BTreeMap::new();
+        for (node, answer) in nodes.iter_mut().zip(answers) {
             let answer = answer.map(|health| health.report);
-            match judge(&mut node, &answer, late) {
-                Some(end) => {
-                    progress.end(node.target.node.as_str(), end.why().unwrap_or("ready"));
-                    ended.insert(node.target.node, end);
-                }
-                None => {
-                    progress.at(node.target.node.as_str(), &step(&answer));
-                    left.push(node);
-                }
-            }
+            let end = judge(node, &answer, peers).or_else(|| late.then(|| too_late(&answer, peers)));
+            let what = end
+                .as_ref()
+                .map_or_else(|| step(&answer, peers), |end| end.why().unwrap_or("ready").to_owned());
+            progress.at(node.target.node.as_str(), &what);
+            ends.extend(end.map(|end| (node.target.node.clone(), end)));
         }
-        nodes = left;
-        if nodes.is_empty() {
-            return ended;
+        if ends.len() == nodes.len() {
+            for (node, end) in &ends {
+                progress.end(node.as_str(), end.why().unwrap_or("ready"));
+            }
+            return ends;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, late: bool) -> Option<End> {
+/// `None`: it may yet become healthy.
+fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, peers: usize) -> Option<End> {
     if let Some(agent) = &mut node.agent
         && let Ok(Some(status)) = agent.try_wait()
     {
         return Some(End::Exited(format!("its agent ended with {status}: {}", last_words(&node.dir))));
     }
+    let is_ready = |report: &HealthReport| report.status == Status::Pass && missing(report, peers) == 0;
+    answer.as_ref().is_ok_and(is_ready).then_some(End::Ready)
+}
+
+/// How many of its peers a node has not found in the registry yet: until then its checks say nothing of them.
+fn missing(report: &HealthReport, peers: usize) -> usize {
+    report.checks.peers_reachable[0].peers.as_ref().map_or(0, |known| peers.saturating_sub(known.len()))
+}
+
+fn too_late(answer: &Result<HealthReport, String>, peers: usize) -> End {
     match answer {
-        Ok(report) if report.status == Status::Pass => Some(End::Ready),
-        Ok(report) if late => Some(End::Late(Some(report.status), complaint(report))),
-        Err(why) if late => Some(End::Late(None, why.clone())),
-        _ => None,
+        Ok(report) => End::Late(Some(report.status), what_is_missing(report, peers)),
+        Err(why) => End::Late(None, why.clone()),
     }
 }
 
-fn step(answer: &Result<HealthReport, String>) -> String {
+fn step(answer: &Result<HealthReport, String>, peers: usize) -> String {
     match answer {
-        Ok(report) if report.step == "ready" => complaint(report),
+        Ok(report) if report.step == "ready" => what_is_missing(report, peers),
         Ok(report) => report.step.clone(),
         Err(_) => "starting the agent".to_owned(),
+    }
+}
+
+fn what_is_missing(report: &HealthReport, peers: usize) -> String {
+    match (report.status, missing(report, peers)) {
+        (Status::Pass, missing) if missing > 0 => {
+            format!("{missing} of its {peers} peers not found in the registry yet")
+        }
+        _ => complaint(report),
     }
 }
 

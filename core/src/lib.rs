@@ -8,4 +8,5 @@ pub mod id;
 pub mod node_info;
 pub mod reason;
 pub mod registry;
+pub mod secrets;
 pub mod time;

@@ -15,7 +15,7 @@ use super::{CommandResult, Environment, block_on};
 use crate::cli::Common;
 use crate::driver::{Look, Seen, Step, StepName};
 use crate::engine::limits::Limits;
-use crate::engine::nats_config::NatsConfig;
+use crate::engine::nats_config::{NatsConfig, Role};
 use crate::engine::nats_server;
 use crate::fault::{Fault, chain};
 use crate::health::client;
@@ -225,11 +225,14 @@ async fn test_config(settings: &Settings) -> Result<(), Fault> {
     let failed = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
     let dir = tempfile::tempdir().map_err(|err| failed(&err))?;
     let config = NatsConfig {
-        node: &settings.node,
+        name: settings.node.as_str(),
+        role: Role::Engine {
+            monitor: settings.listen.monitor,
+        },
         client: settings.listen.client,
-        monitor: settings.listen.monitor,
         store_dir: dir.path(),
         limits: Limits::derive(0, 0),
+        cluster: None,
     };
     let path = nats_server::write_config(dir.path(), &config)?;
     nats_server::check_config(&settings.engine.binary, &path).await

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::child::{Command, Want};
 use crate::driver::{Look, Looked, Seen, Step};
 use crate::engine::limits::Limits;
-use crate::engine::nats_config::NatsConfig;
+use crate::engine::nats_config::{NatsConfig, Role};
 use crate::engine::{nats_server, nimsforest};
 use crate::fault::{Fault, chain};
 use crate::files::private_dir;
@@ -159,11 +159,14 @@ pub fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
 fn nats_server_plan(settings: &Settings) -> Result<Plan, Fault> {
     let engine = &settings.engine;
     let config = NatsConfig {
-        node: &settings.node,
+        name: settings.node.as_str(),
+        role: Role::Engine {
+            monitor: settings.listen.monitor,
+        },
         client: settings.listen.client,
-        monitor: settings.listen.monitor,
         store_dir: &engine.data_dir,
         limits: Limits::kept_or_derived(&settings.state_dir, &engine.data_dir)?,
+        cluster: None,
     };
     let file = settings.runtime_dir.join(nats_server::FILE_NAME);
     let command = nats_server::command(&engine.binary, &file, &engine.data_dir);

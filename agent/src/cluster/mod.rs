@@ -14,10 +14,10 @@
 //! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
 //! has; [`reload`] tells a running server of its peers. A store is never deleted here but the witness's own.
 
-pub mod gather;
 pub mod machine;
 pub mod marker;
 pub mod reload;
+pub mod situation;
 pub mod store;
 pub mod sys;
 pub mod view;

@@ -23,6 +23,7 @@ use crate::settings::{EngineKind, Settings};
 use crate::share::lane::Lane;
 use crate::steps::{
     self, AddressStep, BinariesStep, DataDirStep, DirStep, Kept, NodeInfoStep, Registrar, RegistryStep,
+    SecretsKeeper, SecretsStep,
 };
 
 /// How a step stands.
@@ -139,6 +140,17 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     .await;
     let binaries_outlook = binaries.status;
     lines.push(binaries);
+    lines.push(match share_outlook {
+        Outlook::Ok => {
+            let keeper = SecretsKeeper::that_only_looks(registrar.clone());
+            ask(StepName::Secrets, &SecretsStep::new(keeper), &mut seen).await
+        }
+        Outlook::WouldChange => waits(
+            StepName::Secrets,
+            "looked at once the registry's directory is there",
+        ),
+        Outlook::WouldFail => fails(StepName::Secrets, "cannot be reached without the share"),
+    });
     lines.push(match share_outlook {
         Outlook::Ok => {
             // A copy that nobody keeps: `check` writes nothing.

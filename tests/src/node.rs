@@ -230,6 +230,12 @@ impl Node {
         self.agent.as_ref().expect("the agent was started").id()
     }
 
+    /// Where clients connect.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        (self.ip, 4222).into()
+    }
+
     /// Where its health is.
     #[must_use]
     pub fn health_address(&self) -> SocketAddr {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use forest_core::reason::Reason;
 use forest_core::registry::{
-    self, Document, Door, FsDoor, Kind, Outcome, Owner, ReadError, Registry, SystemClock,
-    UpdateError, UpdateOptions,
+    self, Document, Door, FsDoor, Kind, Outcome, Owner, ReadError, Registry, SystemClock, UpdateError,
+    UpdateOptions,
 };
 use forest_core::secrets::{self, Password, Secrets};
 use futures::FutureExt;

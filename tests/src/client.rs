@@ -47,12 +47,15 @@ async fn connect(at: &[SocketAddr]) -> Context {
     let options = async_nats::ConnectOptions::new()
         .max_reconnects(None)
         .reconnect_delay_callback(|_| Duration::from_millis(100))
-        .request_timeout(Some(Duration::from_secs(2)));
+        .request_timeout(Some(Duration::from_secs(5)));
     let client = options.connect(servers).await.expect("a server");
     let mut jetstream = jetstream::new(client);
-    jetstream.set_timeout(Duration::from_secs(2));
+    jetstream.set_timeout(Duration::from_secs(5));
     jetstream
 }
+
+/// How long a publisher waits for an acknowledgement before it goes on to the next message.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a publisher did.
 #[derive(Debug, Clone, Default)]
@@ -101,11 +104,14 @@ async fn publish(at: &[SocketAddr], subject: &'static str, stop: &AtomicBool) ->
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
-        let sent = jetstream.publish(subject, number.to_string().into()).await;
-        let acknowledged = match sent {
-            Ok(acknowledgement) => acknowledgement.await.is_ok(),
-            Err(_) => false,
-        };
+        let sent = tokio::time::timeout(PATIENCE, async {
+            let sent = jetstream.publish(subject, number.to_string().into()).await;
+            match sent {
+                Ok(acknowledgement) => acknowledgement.await.is_ok(),
+                Err(_) => false,
+            }
+        });
+        let acknowledged = sent.await.unwrap_or(false);
         if acknowledged {
             published.acknowledged.push(number);
             published.longest_gap = published.longest_gap.max(last.elapsed());

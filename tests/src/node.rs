@@ -143,9 +143,8 @@ fn next_ip() -> Ipv4Addr {
     let serial = std::process::id()
         .wrapping_mul(64)
         .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-    let [_, a, b, _] = serial.to_be_bytes().map(|byte| byte.max(1));
-    let [.., c] = serial.to_be_bytes();
-    Ipv4Addr::new(127, a, b, c.max(1))
+    let [_, a, b, c] = serial.to_be_bytes();
+    Ipv4Addr::new(127, a.max(1), b, c)
 }
 
 /// The forest-agent that was built with these tests.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{consumer, kv, stream};
+use async_nats::jetstream::{consumer, stream};
 use forest_tests::client::{Client, Publisher};
 use forest_tests::nats;
 use forest_tests::wait::until;
@@ -26,17 +26,19 @@ fn one_to_three_to_five_under_a_steady_publisher() {
         let client = Client::connect(&forest.clients());
         client.run(|js| async move {
             js.create_stream(config("orders", 1)).await.unwrap();
-            let bucket = kv::Config {
-                bucket: "settings".to_owned(),
-                history: 5,
-                ..kv::Config::default()
+            // The bucket by hand: the client asks for more than an old server tells before it makes one.
+            let bucket = stream::Config {
+                subjects: vec!["$KV.settings.>".to_owned()],
+                max_messages_per_subject: 5,
+                allow_rollup: true,
+                deny_delete: true,
+                allow_direct: true,
+                discard: stream::DiscardPolicy::New,
+                ..config("KV_settings", 1)
             };
-            js.create_key_value(bucket)
-                .await
-                .unwrap()
-                .put("colour", "green".into())
-                .await
-                .unwrap();
+            js.create_stream(bucket).await.unwrap();
+            let settings = js.get_key_value("settings").await.unwrap();
+            settings.put("colour", "green".into()).await.unwrap();
             let retention = stream::RetentionPolicy::WorkQueue;
             let queue = js
                 .create_stream(stream::Config {

@@ -6,12 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Turns a bare machine into a healthy node of a NATS cluster, and keeps it one.
 #[derive(Debug, Parser)]
-#[command(
-    name = "forest-agent",
-    version,
-    arg_required_else_help = true,
-    propagate_version = true
-)]
+#[command(name = "forest-agent", version, arg_required_else_help = true, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -16,10 +16,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of `reason`, said as `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 }
 

@@ -41,11 +41,7 @@ impl Pending {
     /// # Errors
     /// The directory is missing or cannot be written.
     pub fn create(target: &Path, mode: u32) -> Result<Self, FileError> {
-        let name = target
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let dir = directory_of(target);
         clear_stranded(dir, &name);
         let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
@@ -55,12 +51,7 @@ impl Pending {
             .mode(0o600)
             .open(&temp)
             .map_err(failed("create", &temp))?;
-        Ok(Self {
-            file,
-            temp,
-            target: target.to_owned(),
-            mode,
-        })
+        Ok(Self { file, temp, target: target.to_owned(), mode })
     }
 
     /// Appends `bytes`.
@@ -82,9 +73,7 @@ impl Pending {
             .map_err(failed("sync", &self.temp))?;
         fs::rename(&self.temp, &self.target).map_err(failed("put in place", &self.target))?;
         let dir = directory_of(&self.target);
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed("sync", dir))
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
     }
 }
 

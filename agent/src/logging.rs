@@ -18,21 +18,13 @@ pub struct LogEnv {
 
 /// Sets the process's log up, once; a second call changes nothing.
 pub fn init(env: &LogEnv) {
-    let filter = env
-        .filter
-        .as_deref()
-        .and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = env.filter.as_deref().and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info,async_nats=warn,hyper=warn"));
     let registry = tracing_subscriber::registry().with(filter);
-    let journald = if stderr_is(env.journal_stream.as_deref()) {
-        tracing_journald::layer().ok()
-    } else {
-        None
-    };
+    let journald =
+        if stderr_is(env.journal_stream.as_deref()) { tracing_journald::layer().ok() } else { None };
     let done = match journald {
-        Some(layer) => registry
-            .with(layer.with_syslog_identifier("forest-agent".to_owned()))
-            .try_init(),
+        Some(layer) => registry.with(layer.with_syslog_identifier("forest-agent".to_owned())).try_init(),
         None => {
             let layer = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)

@@ -83,19 +83,9 @@ pub fn peers(settings: &Settings, seen: &Seen) -> Vec<PeerTarget> {
     let others = |entry: &Entry| entry.id != settings.node.as_str();
     let target = |entry: Entry| {
         let ip = entry.ip.parse::<Address>().ok()?.ip();
-        Some(PeerTarget {
-            ip,
-            cluster: entry.cluster_port(),
-            monitor: entry.monitor_port(),
-            node: entry.id,
-        })
+        Some(PeerTarget { ip, cluster: entry.cluster_port(), monitor: entry.monitor_port(), node: entry.id })
     };
-    read.registry
-        .entries(&settings.forest)
-        .into_iter()
-        .filter(others)
-        .filter_map(target)
-        .collect()
+    read.registry.entries(&settings.forest).into_iter().filter(others).filter_map(target).collect()
 }
 
 /// Runs until nobody listens any more. `running` is the engine's pid, `seen` who the peers are.
@@ -117,27 +107,15 @@ pub async fn run(
     let mut eager = 0;
     loop {
         let pid = *running.borrow_and_update();
-        let engine = if pid.is_some() {
-            Some(probe.look(&target).await)
-        } else {
-            None
-        };
+        let engine = if pid.is_some() { Some(probe.look(&target).await) } else { None };
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
         let sys = known.secrets.as_ref().and_then(|read| read.secrets.record());
-        let sys = sys.map(|record| SysAt {
-            at: settings.listen.client,
-            sys: &record.sys,
-        });
+        let sys = sys.map(|record| SysAt { at: settings.listen.client, sys: &record.sys });
         let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
         let peers = knock(&monitor, targets, routes).await;
-        let observation = Observation {
-            engine,
-            peers,
-            view,
-            at: Instant::now(),
-        };
+        let observation = Observation { engine, peers, view, at: Instant::now() };
         let well = observation.engine_is_well() && observation.jetstream_is_well();
         let starting = observation.engine.is_some() && !well;
         if observations.send(observation).await.is_err() {
@@ -145,11 +123,7 @@ pub async fn run(
         }
         eager = if starting { eager + 1 } else { 0 };
         let soon = starting && eager <= EAGER_LOOKS;
-        let pause = if soon {
-            EAGER.min(settings.poll_interval)
-        } else {
-            settings.poll_interval
-        };
+        let pause = if soon { EAGER.min(settings.poll_interval) } else { settings.poll_interval };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = running.changed() => if changed.is_err() { return },
@@ -163,20 +137,11 @@ fn target(settings: &Settings) -> Target {
         // Its client port is random; /varz tells it.
         EngineKind::Nimsforest => None,
     };
-    Target {
-        node: settings.node.clone(),
-        monitor: settings.listen.monitor,
-        client,
-    }
+    Target { node: settings.node.clone(), monitor: settings.listen.monitor, client }
 }
 
 async fn knock(monitor: &Monitor, targets: Vec<PeerTarget>, routes: Option<&Routez>) -> Vec<Peer> {
-    join_all(
-        targets
-            .into_iter()
-            .map(|target| knock_at(monitor, target, routes)),
-    )
-    .await
+    join_all(targets.into_iter().map(|target| knock_at(monitor, target, routes))).await
 }
 
 async fn knock_at(monitor: &Monitor, target: PeerTarget, routes: Option<&Routez>) -> Peer {
@@ -186,20 +151,11 @@ async fn knock_at(monitor: &Monitor, target: PeerTarget, routes: Option<&Routez>
     let (tcp, error) = match connected {
         Ok(Ok(_)) => (true, None),
         Ok(Err(err)) => (false, Some(format!("TCP {port}: {err}"))),
-        Err(_) => (
-            false,
-            Some(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs())),
-        ),
+        Err(_) => (false, Some(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs()))),
     };
     let route = tcp && stands(monitor, &target, routes).await;
     let error = error.or_else(|| (!route).then(|| "it answers, and no route to it stands".to_owned()));
-    Peer {
-        node: target.node,
-        address: target.ip.to_string(),
-        tcp,
-        route,
-        error,
-    }
+    Peer { node: target.node, address: target.ip.to_string(), tcp, route, error }
 }
 
 /// Is there a route to this peer? By name where the server tells names (2.10 and later), else by the server id

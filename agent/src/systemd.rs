@@ -16,9 +16,7 @@ impl Notifier {
     /// Reads from the environment whether a watchdog waits for us.
     #[must_use]
     pub fn of_process() -> Self {
-        Self {
-            watchdog: sd_notify::watchdog_enabled().is_some(),
-        }
+        Self { watchdog: sd_notify::watchdog_enabled().is_some() }
     }
 
     /// A notifier for tests and for commands that are no daemon: never pets a watchdog.
@@ -41,10 +39,7 @@ impl Notifier {
 
     /// The step the node is at, with the first thing that is not well.
     pub fn status(self, step: &str, findings: &Findings) {
-        let ill = findings
-            .iter()
-            .into_iter()
-            .find(|(_, finding)| finding.reason.is_some());
+        let ill = findings.iter().into_iter().find(|(_, finding)| finding.reason.is_some());
         let text = match ill {
             None => step.to_owned(),
             Some((key, finding)) => format!("{step}; {key}: {}", finding.output),

@@ -110,10 +110,8 @@ impl TryFrom<IpAddr> for Address {
 impl FromStr for Address {
     type Err = AddressError;
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let ip: IpAddr = text.parse().map_err(|_| AddressError::Syntax {
-            text: text.to_owned(),
-            hint: hint(text),
-        })?;
+        let ip: IpAddr =
+            text.parse().map_err(|_| AddressError::Syntax { text: text.to_owned(), hint: hint(text) })?;
         Self::try_from(ip)
     }
 }
@@ -165,9 +163,8 @@ pub fn choose<'a>(candidates: impl IntoIterator<Item = (&'a str, Address)>) -> O
 /// Interfaces which container engines, hypervisors and bridges make: their addresses are of this host only.
 #[must_use]
 pub fn is_virtual(interface: &str) -> bool {
-    const PREFIXES: [&str; 12] = [
-        "docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "podman", "lxc", "lxd", "vnet", "kube",
-    ];
+    const PREFIXES: [&str; 12] =
+        ["docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "podman", "lxc", "lxd", "vnet", "kube"];
     PREFIXES.iter().any(|prefix| interface.starts_with(prefix)) || is_bridge(interface)
 }
 

@@ -201,11 +201,7 @@ mod tests {
         assert_eq!(checks(|_| Status::Pass).verdict(), Status::Pass);
         for ill in 0..7 {
             let verdict = checks(|n| if n == ill { Status::Fail } else { Status::Pass }).verdict();
-            assert_eq!(
-                verdict,
-                if ill < 2 { Status::Fail } else { Status::Warn },
-                "check {ill}"
-            );
+            assert_eq!(verdict, if ill < 2 { Status::Fail } else { Status::Warn }, "check {ill}");
         }
     }
 
@@ -213,15 +209,8 @@ mod tests {
     fn every_key_is_written_and_read_back() {
         let written = serde_json::to_value(checks(|_| Status::Warn)).unwrap();
         let keys: Vec<_> = written.as_object().unwrap().keys().map(String::as_str).collect();
-        let named: Vec<_> = checks(|_| Status::Warn)
-            .iter()
-            .iter()
-            .map(|(key, _)| *key)
-            .collect();
+        let named: Vec<_> = checks(|_| Status::Warn).iter().iter().map(|(key, _)| *key).collect();
         assert_eq!(keys, named);
-        assert_eq!(
-            serde_json::from_value::<Checks>(written).unwrap(),
-            checks(|_| Status::Warn)
-        );
+        assert_eq!(serde_json::from_value::<Checks>(written).unwrap(), checks(|_| Status::Warn));
     }
 }

@@ -45,11 +45,7 @@ fn check(text: &str) -> Result<(), IdError> {
             'A'..='Z' => format!("the capital letter `{c}`"),
             c => format!("the character {c:?}"),
         };
-        return Err(IdError::Character {
-            id: text.to_owned(),
-            found,
-            at,
-        });
+        return Err(IdError::Character { id: text.to_owned(), found, at });
     }
     if text.len() > MAX_LEN {
         return Err(IdError::TooLong(text.to_owned()));

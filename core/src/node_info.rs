@@ -30,10 +30,7 @@ pub fn updated(found: &str, forest: &ForestId, node: &NodeId) -> Result<Option<S
         Err(err) => return Err(NodeInfoError::Syntax(err.to_string())),
     };
     let wanted = [("forest_id", forest.as_str()), ("node_id", node.as_str())];
-    if wanted
-        .iter()
-        .all(|(key, value)| object.get(*key).and_then(Value::as_str) == Some(value))
-    {
+    if wanted.iter().all(|(key, value)| object.get(*key).and_then(Value::as_str) == Some(value)) {
         return Ok(None);
     }
     for (key, value) in wanted {
@@ -96,9 +93,6 @@ mod tests {
     fn a_file_that_is_no_object_is_named() {
         let (forest, node) = ids();
         assert_eq!(updated("[]", &forest, &node), Err(NodeInfoError::Shape("a list")));
-        assert!(matches!(
-            updated("{\"forest", &forest, &node),
-            Err(NodeInfoError::Syntax(_))
-        ));
+        assert!(matches!(updated("{\"forest", &forest, &node), Err(NodeInfoError::Syntax(_))));
     }
 }

@@ -219,8 +219,7 @@ mod tests {
         assert_eq!(codes.len(), Reason::ALL.len());
         for code in codes {
             assert!(
-                code.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                 "{code}"
             );
         }

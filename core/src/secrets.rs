@@ -65,10 +65,7 @@ impl Credentials {
     /// `user` with a new password.
     #[must_use]
     pub fn generate(user: &str) -> Self {
-        Self {
-            user: user.to_owned(),
-            password: Password::generate(),
-        }
+        Self { user: user.to_owned(), password: Password::generate() }
     }
 
     fn json(&self) -> Value {
@@ -89,11 +86,7 @@ pub struct Duty {
 
 impl Duty {
     fn new(node: &NodeId, epoch: u64) -> Self {
-        Self {
-            node: node.to_string(),
-            name: format!("w-{node}-{epoch}"),
-            epoch,
-        }
+        Self { node: node.to_string(), name: format!("w-{node}-{epoch}"), epoch }
     }
 }
 
@@ -183,21 +176,13 @@ impl Secrets {
 
     /// The highest epoch that a witness has had.
     fn epoch(&self) -> u64 {
-        let counted = self
-            .text
-            .get("witness_epoch")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let counted = self.text.get("witness_epoch").and_then(Value::as_u64).unwrap_or_default();
         let current = self.record.as_ref().and_then(|record| record.witness.as_ref());
         counted.max(current.map_or(0, |duty| duty.epoch))
     }
 
     fn of(text: Map<String, Value>) -> Result<Self, Corrupt> {
-        let record = if text.get("founder").is_none_or(Value::is_null) {
-            None
-        } else {
-            Some(read(&text)?)
-        };
+        let record = if text.get("founder").is_none_or(Value::is_null) { None } else { Some(read(&text)?) };
         Ok(Self { text, record })
     }
 }
@@ -208,10 +193,7 @@ impl Document for Secrets {
         let value = serde_json::from_slice(bytes)
             .map_err(|err| Corrupt(format!("not JSON: line {} column {}", err.line(), err.column())))?;
         let Value::Object(text) = value else {
-            return Err(Corrupt(format!(
-                "the file holds {} where an object is due",
-                kind(&value)
-            )));
+            return Err(Corrupt(format!("the file holds {} where an object is due", kind(&value))));
         };
         Self::of(text)
     }
@@ -221,18 +203,12 @@ impl Document for Secrets {
     }
 
     fn empty() -> Self {
-        Self {
-            text: Map::new(),
-            record: None,
-        }
+        Self { text: Map::new(), record: None }
     }
 }
 
 fn duty_json(duty: Option<&Duty>) -> Value {
-    duty.map_or(
-        Value::Null,
-        |Duty { node, name, epoch }| json!({"node": node, "name": name, "epoch": epoch}),
-    )
+    duty.map_or(Value::Null, |Duty { node, name, epoch }| json!({"node": node, "name": name, "epoch": epoch}))
 }
 
 fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
@@ -260,10 +236,7 @@ fn read_duty(value: &Value) -> Result<Duty, Corrupt> {
 
 fn credentials(value: Option<&Value>, place: &str) -> Result<Credentials, Corrupt> {
     let part = |key: &str| word(value.and_then(|value| value.get(key)), &format!("{place}.{key}"));
-    Ok(Credentials {
-        user: part("user")?,
-        password: Password(part("password")?),
-    })
+    Ok(Credentials { user: part("user")?, password: Password(part("password")?) })
 }
 
 /// A value that can stand in a URL and in a configuration as it is.

@@ -38,11 +38,7 @@ impl Client {
 async fn connect(at: &[SocketAddr]) -> Context {
     let servers: Vec<_> = at
         .iter()
-        .map(|at| {
-            format!("nats://{at}")
-                .parse::<async_nats::ServerAddr>()
-                .expect("an address")
-        })
+        .map(|at| format!("nats://{at}").parse::<async_nats::ServerAddr>().expect("an address"))
         .collect();
     let options = async_nats::ConnectOptions::new()
         .max_reconnects(None)

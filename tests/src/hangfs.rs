@@ -43,9 +43,8 @@ impl HangFs {
     /// # Errors
     /// `backing` cannot be opened, or FUSE cannot be mounted (no root, no /dev/fuse).
     pub fn mount(backing: &Path, mountpoint: &Path) -> anyhow::Result<Self> {
-        let mountpoint = mountpoint
-            .canonicalize()
-            .with_context(|| format!("no mountpoint {}", mountpoint.display()))?;
+        let mountpoint =
+            mountpoint.canonicalize().with_context(|| format!("no mountpoint {}", mountpoint.display()))?;
         let gate = Arc::new(Gate::default());
         let mirror = Mirror::new(backing, Arc::clone(&gate))
             .with_context(|| format!("failed to open {}", backing.display()))?;
@@ -64,13 +63,7 @@ impl HangFs {
             let _ = unmount(&mountpoint, UnmountFlags::DETACH);
         }
         let (session, root) = served?;
-        Ok(Self {
-            mountpoint,
-            gate,
-            root: Arc::new(root),
-            hold: Mutex::default(),
-            _session: session,
-        })
+        Ok(Self { mountpoint, gate, root: Arc::new(root), hold: Mutex::default(), _session: session })
     }
 
     /// Where it is mounted.

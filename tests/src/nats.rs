@@ -16,10 +16,7 @@ pub fn servers() -> Vec<PathBuf> {
         Some(paths) => std::env::split_paths(&paths).collect(),
         None => installed(),
     };
-    assert!(
-        !found.is_empty(),
-        "no nats-server to test against: run make tools"
-    );
+    assert!(!found.is_empty(), "no nats-server to test against: run make tools");
     for path in &found {
         assert!(path.is_file(), "{} is missing: run make tools", path.display());
     }

@@ -90,14 +90,9 @@ impl NodeBuilder {
     /// If the directory cannot be made.
     #[must_use]
     pub fn prepare(self) -> Node {
-        let dir = tempfile::Builder::new()
-            .prefix("forest-")
-            .tempdir()
-            .expect("a temp directory");
+        let dir = tempfile::Builder::new().prefix("forest-").tempdir().expect("a temp directory");
         let ip = next_ip();
-        let registry = self
-            .registry
-            .unwrap_or_else(|| dir.path().join("share/registry.json"));
+        let registry = self.registry.unwrap_or_else(|| dir.path().join("share/registry.json"));
         let at = |name: &str| dir.path().join(name).display().to_string();
         let config = format!(
             "forest_id: grove\nnode_id: {id}\naddress: {ip}\nregistry: {registry}\npoll_interval: 500ms\n\
@@ -115,14 +110,7 @@ impl NodeBuilder {
             extra = self.extra,
         );
         fs::write(dir.path().join("agent.yaml"), config).expect("agent.yaml can be written");
-        Node {
-            id: self.id,
-            ip,
-            dir,
-            registry,
-            environment: self.environment,
-            agent: None,
-        }
+        Node { id: self.id, ip, dir, registry, environment: self.environment, agent: None }
     }
 
     /// Writes everything and starts the agent.
@@ -140,9 +128,7 @@ impl NodeBuilder {
 /// 127.x.y.1, another for every node of every test process on this machine.
 fn next_ip() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let serial = std::process::id()
-        .wrapping_mul(64)
-        .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let serial = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
     let [_, a, b, c] = serial.to_be_bytes();
     Ipv4Addr::new(127, a.max(1), b, c)
 }
@@ -155,13 +141,8 @@ fn next_ip() -> Ipv4Addr {
 pub fn agent_binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let dir = test.ancestors().find(|dir| dir.join("forest-agent").is_file());
-    dir.unwrap_or_else(|| {
-        panic!(
-            "no forest-agent near {}; run `cargo build --workspace`",
-            test.display()
-        )
-    })
-    .join("forest-agent")
+    dir.unwrap_or_else(|| panic!("no forest-agent near {}; run `cargo build --workspace`", test.display()))
+        .join("forest-agent")
 }
 
 impl Node {
@@ -206,17 +187,10 @@ impl Node {
     /// # Panics
     /// If it cannot be started.
     pub fn start_with(&mut self, binary: &Path) {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path("agent.log"))
-            .expect("agent.log");
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("agent.log");
         let mut command = self.command_of(binary, &["run"]);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.agent = Some(child.expect("the agent can be started"));
     }
 
@@ -262,30 +236,20 @@ impl Node {
     /// Waits until `key` has this reason.
     #[track_caller]
     pub fn until_reason(&self, key: &str, reason: &str) -> Value {
-        until_value(
-            &format!("{key} says {reason}"),
-            || self.check(key),
-            |check| check["reason"] == reason,
-        )
+        until_value(&format!("{key} says {reason}"), || self.check(key), |check| check["reason"] == reason)
     }
 
     /// Waits until the whole report passes, and returns it.
     #[track_caller]
     pub fn until_pass(&self) -> Value {
-        until_value(
-            &format!("{} passes", self.id),
-            || self.health(),
-            |health| health["status"] == "pass",
-        )
+        until_value(&format!("{} passes", self.id), || self.health(), |health| health["status"] == "pass")
     }
 
     /// The engine's pid, once it has one.
     #[track_caller]
     pub fn engine_pid(&self) -> u32 {
         until(&format!("{} has an engine", self.id), || {
-            self.health()["engine"]["pid"]
-                .as_u64()
-                .and_then(|pid| u32::try_from(pid).ok())
+            self.health()["engine"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
         })
     }
 
@@ -301,9 +265,7 @@ impl Node {
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {
         let agent = self.agent.as_mut().expect("the agent was started");
-        let status = until("the agent has ended", || {
-            agent.try_wait().expect("it can be waited for")
-        });
+        let status = until("the agent has ended", || agent.try_wait().expect("it can be waited for"));
         self.agent = None;
         status.code()
     }
@@ -342,10 +304,7 @@ impl Drop for Node {
             let log = self.log();
             let tail: Vec<_> = log.lines().rev().take(40).collect();
             let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            eprintln!(
-                "--- {}: health {health:#}\n--- its agent's last lines:\n{tail}",
-                self.id
-            );
+            eprintln!("--- {}: health {health:#}\n--- its agent's last lines:\n{tail}", self.id);
         }
     }
 }

@@ -40,10 +40,7 @@ impl Running {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        Ok(Self {
-            child,
-            log: log.to_owned(),
-        })
+        Ok(Self { child, log: log.to_owned() })
     }
 
     /// Its process id.
@@ -56,10 +53,7 @@ impl Running {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let bytes = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&bytes)
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 
     /// Sends `signal` to the process, not to its group.
@@ -67,10 +61,7 @@ impl Running {
     /// # Panics
     /// It has been reaped already.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a pid");
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the child has not been reaped");
     }
 
@@ -82,17 +73,9 @@ impl Running {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for a child") {
-                return LastExit {
-                    code: status.code(),
-                    signal: status.signal(),
-                    time: String::new(),
-                };
+                return LastExit { code: status.code(), signal: status.signal(), time: String::new() };
             }
-            assert!(
-                begun.elapsed() < HANG,
-                "still running:\n{}",
-                self.lines().join("\n")
-            );
+            assert!(begun.elapsed() < HANG, "still running:\n{}", self.lines().join("\n"));
             sleep(Duration::from_millis(5)).await;
         }
     }

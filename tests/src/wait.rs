@@ -20,11 +20,7 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(
-            start.elapsed() < PATIENCE,
-            "waited {} s in vain until {what}",
-            PATIENCE.as_secs()
-        );
+        assert!(start.elapsed() < PATIENCE, "waited {} s in vain until {what}", PATIENCE.as_secs());
         pause();
     }
 }
@@ -42,10 +38,7 @@ pub fn until_value<T: Debug>(what: &str, mut look: impl FnMut() -> T, condition:
             return value;
         }
         let seconds = PATIENCE.as_secs();
-        assert!(
-            start.elapsed() < PATIENCE,
-            "waited {seconds} s in vain until {what}; it is {value:#?}"
-        );
+        assert!(start.elapsed() < PATIENCE, "waited {seconds} s in vain until {what}; it is {value:#?}");
         pause();
     }
 }

@@ -61,12 +61,7 @@ fn recorded(record: Option<&Record>) -> Option<Adopted> {
     let stat = process::stat(id.pid).ok()?;
     let ours = stat.parent == std::process::id().cast_signed();
     let lives = stat.start_time == id.start_time && (stat.state != 'Z' || ours);
-    lives.then(|| Adopted {
-        id,
-        fd,
-        token: record.token.clone(),
-        command: Some(record.command.clone()),
-    })
+    lives.then(|| Adopted { id, fd, token: record.token.clone(), command: Some(record.command.clone()) })
 }
 
 /// Of all bearers the leader of its group, for a child's own children inherit the token; of several the oldest.
@@ -107,9 +102,7 @@ fn bearers(prefix: &str) -> Vec<Bearer> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let names = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let pids = names.filter_map(|name| name.parse::<i32>().ok());
     pids.filter_map(|pid| bearer(pid, prefix)).collect()
 }

@@ -26,12 +26,7 @@ pub struct Command {
 impl Command {
     /// `program` without arguments, in `/`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: PathBuf::from("/"),
-        }
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: PathBuf::from("/") }
     }
 
     /// Adds arguments.

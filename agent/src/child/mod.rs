@@ -64,11 +64,7 @@ impl Children {
         })?;
         let records = Arc::new(Records::open(runtime_dir.join("children.json")));
         let spawner = Spawner::start(Arc::clone(&records), env).map_err(|err| no_thread(&err))?;
-        Ok(Self {
-            state_dir: state_dir.to_owned(),
-            records,
-            spawner,
-        })
+        Ok(Self { state_dir: state_dir.to_owned(), records, spawner })
     }
 
     /// Supervises the child `name`, which also names its log: it is adopted if it lives, and else waits for what

@@ -158,10 +158,7 @@ impl Process {
 fn peek(fd: &OwnedFd) -> rustix::io::Result<Option<Exit>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(fd.as_fd()), options)?;
-    Ok(status.map(|status| Exit {
-        code: status.exit_status(),
-        signal: status.terminating_signal(),
-    }))
+    Ok(status.map(|status| Exit { code: status.exit_status(), signal: status.terminating_signal() }))
 }
 
 #[cfg(test)]
@@ -172,12 +169,7 @@ mod tests {
     fn stat_of_a_program_with_a_nasty_name() {
         let fields: Vec<String> = (3..=22).map(|n| n.to_string()).collect();
         let text = format!("7 (a) R 1 (b)) S {}", fields[1..].join(" "));
-        let expected = Stat {
-            state: 'S',
-            parent: 4,
-            group: 5,
-            start_time: 22,
-        };
+        let expected = Stat { state: 'S', parent: 4, group: 5, start_time: 22 };
         assert_eq!(parse_stat(&text), Some(expected));
         assert_eq!(parse_stat("7 (a"), None);
     }

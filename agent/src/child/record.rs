@@ -61,10 +61,7 @@ impl Records {
                 BTreeMap::new()
             }
         };
-        Self {
-            path,
-            children: Mutex::new(children),
-        }
+        Self { path, children: Mutex::new(children) }
     }
 
     /// What is recorded of child `name`.
@@ -90,10 +87,7 @@ impl Records {
     }
 
     fn write(&self, children: &BTreeMap<String, Record>) -> Result<(), FileError> {
-        let text = Text {
-            version: 1,
-            children: children.clone(),
-        };
+        let text = Text { version: 1, children: children.clone() };
         let text = serde_json::to_vec_pretty(&text).unwrap_or_default();
         files::put(&self.path, &text, 0o600)
     }
@@ -112,10 +106,7 @@ mod tests {
             token: "a.b".to_owned(),
             boot_id: "c".to_owned(),
             command: "d".to_owned(),
-            process: Some(ProcessId {
-                pid: 7,
-                start_time: 9,
-            }),
+            process: Some(ProcessId { pid: 7, start_time: 9 }),
         }
     }
 

@@ -90,14 +90,12 @@ impl Spawner {
     /// Starts the thread. `base` is what every child has in its environment.
     pub(super) fn start(records: Arc<Records>, base: Vec<(OsString, OsString)>) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel::<(Launch, Reply)>();
-        std::thread::Builder::new()
-            .name("spawner".to_owned())
-            .spawn(move || {
-                for (launch, reply) in inbox {
-                    // Nobody waits any more: the child is in the records, and the next agent's.
-                    let _ = reply.send(start(&records, &base, &launch));
-                }
-            })?;
+        std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            for (launch, reply) in inbox {
+                // Nobody waits any more: the child is in the records, and the next agent's.
+                let _ = reply.send(start(&records, &base, &launch));
+            }
+        })?;
         Ok(Self { orders })
     }
 
@@ -149,10 +147,7 @@ fn spawn(base: &[(OsString, OsString)], launch: &Launch) -> Result<Started, Spaw
     let pid = child.id().cast_signed();
     let held = process::open(pid).and_then(|fd| Ok((fd, process::stat(pid)?.start_time)));
     match held {
-        Ok((fd, start_time)) => Ok(Started {
-            id: ProcessId { pid, start_time },
-            fd,
-        }),
+        Ok((fd, start_time)) => Ok(Started { id: ProcessId { pid, start_time }, fd }),
         Err(err) => {
             // Out of descriptors, say. One that cannot be watched must not live beside the next.
             let _ = child.kill().and_then(|()| child.wait());
@@ -162,11 +157,7 @@ fn spawn(base: &[(OsString, OsString)], launch: &Launch) -> Result<Started, Spaw
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn refused(command: &Command, err: &io::Error) -> SpawnError {
@@ -179,10 +170,7 @@ fn refused(command: &Command, err: &io::Error) -> SpawnError {
         SpawnErrorKind::WrongFormat => format!("{program} is no program for this machine"),
         SpawnErrorKind::InterpreterMissing => format!("the interpreter that {program} names is not there"),
         SpawnErrorKind::WorkingDirectory => {
-            format!(
-                "the working directory {} cannot be entered: {err}",
-                command.cwd.display()
-            )
+            format!("the working directory {} cannot be entered: {err}", command.cwd.display())
         }
         _ => format!("cannot start {program}: {err}"),
     };

@@ -59,11 +59,7 @@ impl SupervisorHandle {
         let (sender, status) = watch::channel(ChildStatus::default());
         let limits = parts.limits.clone();
         tokio::spawn(Driver::new(parts, sender).run(messages));
-        Self {
-            inbox,
-            status,
-            limits,
-        }
+        Self { inbox, status, limits }
     }
 
     /// Says what is wanted; the latest counts. Saying the same again changes nothing.
@@ -202,9 +198,7 @@ impl Driver {
     async fn adopt(&mut self) {
         let record = self.parts.records.get(&self.parts.name);
         let prefix = self.parts.prefix.clone();
-        let found = blocking(move || adopt::adopt(record.as_ref(), &prefix))
-            .await
-            .flatten();
+        let found = blocking(move || adopt::adopt(record.as_ref(), &prefix)).await.flatten();
         let record = found.as_ref().map(|found| Record {
             token: found.token.clone(),
             boot_id: process::boot_id().unwrap_or_default(),
@@ -212,24 +206,13 @@ impl Driver {
             process: Some(found.id),
         });
         self.keep_record(record).await;
-        let Some(Adopted {
-            id,
-            fd,
-            token,
-            command,
-        }) = found
-        else {
+        let Some(Adopted { id, fd, token, command }) = found else {
             return;
         };
         match Process::new(id, fd) {
             Ok(process) => {
                 tracing::info!(child = self.parts.name, pid = process.pid(), "adopted");
-                self.living = Some(Living {
-                    process,
-                    token,
-                    command,
-                    adopted: true,
-                });
+                self.living = Some(Living { process, token, command, adopted: true });
                 self.feed(Event::Adopted);
             }
             Err(err) => self.cannot_watch(token, &err).await,
@@ -263,12 +246,7 @@ impl Driver {
             Ok(Ok(process)) => {
                 tracing::info!(child = self.parts.name, pid = process.pid(), "started");
                 self.spawn_error = None;
-                self.living = Some(Living {
-                    process,
-                    token,
-                    command: Some(command),
-                    adopted: false,
-                });
+                self.living = Some(Living { process, token, command: Some(command), adopted: false });
                 self.feed(Event::Spawned);
             }
             Ok(Err(err)) => {
@@ -287,10 +265,7 @@ impl Driver {
     async fn cannot_watch(&mut self, token: String, err: &std::io::Error) {
         let message = format!("cannot watch the process: {err}");
         tracing::warn!(child = self.parts.name, message);
-        self.spawn_error = Some(SpawnError {
-            kind: SpawnErrorKind::Other,
-            message,
-        });
+        self.spawn_error = Some(SpawnError { kind: SpawnErrorKind::Other, message });
         blocking(move || adopt::sweep(&token)).await;
         self.keep_record(None).await;
     }
@@ -300,13 +275,7 @@ impl Driver {
             return;
         };
         let Exit { code, signal } = exit;
-        tracing::warn!(
-            child = self.parts.name,
-            pid = process.pid(),
-            code,
-            signal,
-            "exited"
-        );
+        tracing::warn!(child = self.parts.name, pid = process.pid(), code, signal, "exited");
         blocking(move || {
             process.bury();
             adopt::sweep(&token);
@@ -320,10 +289,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
-        let now = Now {
-            at: self.began.0.elapsed(),
-            jitter: rand::random(),
-        };
+        let now = Now { at: self.began.0.elapsed(), jitter: rand::random() };
         let looped = self.state.crash_loop;
         let state = std::mem::take(&mut self.state);
         let (state, actions) = step(state, event, now, &self.parts.limits);
@@ -416,14 +382,10 @@ impl Driver {
                 pid: self.living.as_ref().map_or(0, |living| living.process.pid()),
                 since: wall(since),
             },
-            Phase::Backoff { until } => ChildPhase::Backoff {
-                until: wall(until),
-                attempt: self.state.attempt,
-            },
-            Phase::Stopping { since, .. } => ChildPhase::Stopping {
-                since: wall(since),
-                reason: reason(),
-            },
+            Phase::Backoff { until } => {
+                ChildPhase::Backoff { until: wall(until), attempt: self.state.attempt }
+            }
+            Phase::Stopping { since, .. } => ChildPhase::Stopping { since: wall(since), reason: reason() },
             Phase::Stopped => ChildPhase::Stopped { reason: reason() },
         }
     }

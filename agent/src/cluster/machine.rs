@@ -150,33 +150,18 @@ impl Wait {
 #[must_use]
 pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let Some(record) = inputs.record else {
-        let engine = if inputs.engine_runs {
-            EnginePlan::Run
-        } else {
-            EnginePlan::Wait(Wait::Secrets)
-        };
-        return Plan {
-            engine,
-            witness: WitnessPlan::Leave,
-            phase: None,
-        };
+        let engine = if inputs.engine_runs { EnginePlan::Run } else { EnginePlan::Wait(Wait::Secrets) };
+        return Plan { engine, witness: WitnessPlan::Leave, phase: None };
     };
     let engine = engine(inputs, record);
     let witness = witness(inputs, record, &engine);
     let phase = phase(inputs, record, &engine);
-    Plan {
-        engine,
-        witness,
-        phase,
-    }
+    Plan { engine, witness, phase }
 }
 
 /// The marker, where it speaks of this founding.
 fn marked(inputs: &Inputs<'_>, record: &Record) -> Option<Phase> {
-    inputs
-        .marker
-        .filter(|marker| marker.founding == record.founding)
-        .map(|marker| marker.phase)
+    inputs.marker.filter(|marker| marker.founding == record.founding).map(|marker| marker.phase)
 }
 
 /// May this node start servers on empty stores, to make the group?
@@ -185,9 +170,7 @@ fn founds(inputs: &Inputs<'_>, record: &Record) -> bool {
 }
 
 fn engine(inputs: &Inputs<'_>, record: &Record) -> EnginePlan {
-    let foreign = inputs
-        .marker
-        .is_some_and(|marker| marker.founding != record.founding);
+    let foreign = inputs.marker.is_some_and(|marker| marker.founding != record.founding);
     let member = match inputs.store {
         Store::Clustered => true,
         Store::Begun => marked(inputs, record) != Some(Phase::Joining),
@@ -228,11 +211,7 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
         };
     };
     if duty.node != inputs.me {
-        return if inputs.fresh {
-            WitnessPlan::Absent
-        } else {
-            WitnessPlan::Leave
-        };
+        return if inputs.fresh { WitnessPlan::Absent } else { WitnessPlan::Leave };
     }
     if inputs.fresh
         && let Some(group) = inputs.group

@@ -70,10 +70,7 @@ impl MarkerFile {
     /// # Errors
     /// `state_dir` where it cannot be written.
     pub fn write(&self, founding: &str, phase: Phase) -> Result<(), Fault> {
-        let marker = Marker {
-            founding: founding.to_owned(),
-            phase,
-        };
+        let marker = Marker { founding: founding.to_owned(), phase };
         if self.read().is_ok_and(|found| found.as_ref() == Some(&marker)) {
             return Ok(());
         }
@@ -94,13 +91,7 @@ mod tests {
         assert_eq!(file.read(), Ok(None));
         file.write("f1", Phase::Founding).unwrap();
         file.write("f1", Phase::Member).unwrap();
-        assert_eq!(
-            file.read(),
-            Ok(Some(Marker {
-                founding: "f1".to_owned(),
-                phase: Phase::Member
-            }))
-        );
+        assert_eq!(file.read(), Ok(Some(Marker { founding: "f1".to_owned(), phase: Phase::Member })));
         fs::write(dir.path().join(FILE_NAME), "{").unwrap();
         assert_eq!(file.read().unwrap_err().reason, Reason::StateDir);
     }

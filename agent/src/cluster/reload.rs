@@ -28,10 +28,8 @@ const MAX_READ: u64 = 1 << 20;
 pub async fn reload(pid: u32, log: &Path) -> Result<(), Fault> {
     let from = length(log);
     let silent = |message: String| Fault::new(Reason::EngineReloadSilent, message);
-    let target = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| silent(format!("no pid: {pid}")))?;
+    let target =
+        i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| silent(format!("no pid: {pid}")))?;
     kill_process(target, Signal::HUP).map_err(|err| silent(format!("cannot signal pid {pid}: {err}")))?;
     let until = Instant::now() + DEADLINE;
     loop {

@@ -37,10 +37,7 @@ impl Situation {
     /// # Errors
     /// A store or a marker cannot be read: then nothing must be decided on it.
     pub fn of(settings: &Settings, seen: &Seen) -> Result<Self, Fault> {
-        let record = seen
-            .secrets
-            .as_ref()
-            .and_then(|read| read.secrets.record().cloned());
+        let record = seen.secrets.as_ref().and_then(|read| read.secrets.record().cloned());
         let marker = MarkerFile::new(&settings.state_dir).read()?;
         let registry = seen.registry.as_ref().map(|read| &read.registry);
         let entries = registry.map_or(Vec::new(), |registry| members(registry, settings));
@@ -59,19 +56,12 @@ impl Situation {
             marker: marker.as_ref(),
             store: store::look(&settings.engine.data_dir)?,
             engine_runs: seen.engine.pid.is_some(),
-            witness: WitnessState {
-                runs: seen.witness.active,
-                stored,
-            },
+            witness: WitnessState { runs: seen.witness.active, stored },
             member_reports_leader: view.member.is_some(),
             own_reports_leader: view.own_leader.is_some() && view.answers == seen.engine.pid,
             group: view.group.as_ref(),
         });
-        Ok(Self {
-            plan,
-            record,
-            routes: routes(settings, seen.address, &entries),
-        })
+        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries) })
     }
 }
 
@@ -82,11 +72,7 @@ fn members(registry: &Registry, settings: &Settings) -> Vec<Entry> {
         // No agent writes such an id.
         Err(_) => true,
     };
-    registry
-        .entries(&settings.forest)
-        .into_iter()
-        .filter(|entry| !buried(entry))
-        .collect()
+    registry.entries(&settings.forest).into_iter().filter(|entry| !buried(entry)).collect()
 }
 
 fn routes(settings: &Settings, own: Option<Address>, entries: &[Entry]) -> Vec<SocketAddr> {

@@ -61,9 +61,7 @@ fn children(dir: &Path) -> Result<Vec<std::path::PathBuf>, Fault> {
     match fs::read_dir(dir) {
         Ok(entries) => {
             let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-            paths
-                .collect::<Result<_, _>>()
-                .map_err(|err| unreadable(dir, &err))
+            paths.collect::<Result<_, _>>().map_err(|err| unreadable(dir, &err))
         }
         Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())
@@ -73,10 +71,7 @@ fn children(dir: &Path) -> Result<Vec<std::path::PathBuf>, Fault> {
 }
 
 fn unreadable(path: &Path, err: &io::Error) -> Fault {
-    Fault::new(
-        Reason::DataDir,
-        format!("cannot tell what lies in {}: {err}", path.display()),
-    )
+    Fault::new(Reason::DataDir, format!("cannot tell what lies in {}: {err}", path.display()))
 }
 
 #[cfg(test)]

@@ -44,14 +44,8 @@ impl Group {
             name: replica.name.clone(),
             current: replica.current && !replica.offline,
         });
-        let leader = Member {
-            name: meta.leader.clone(),
-            current: true,
-        };
-        Some(Self {
-            leader: meta.leader.clone(),
-            members: std::iter::once(leader).chain(others).collect(),
-        })
+        let leader = Member { name: meta.leader.clone(), current: true };
+        Some(Self { leader: meta.leader.clone(), members: std::iter::once(leader).chain(others).collect() })
     }
 
     /// Is `name` a voter?
@@ -63,9 +57,7 @@ impl Group {
     /// Is `name` a voter that is current?
     #[must_use]
     pub fn has_current(&self, name: &str) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.name == name && member.current)
+        self.members.iter().any(|member| member.name == name && member.current)
     }
 }
 
@@ -87,10 +79,7 @@ impl SysLink {
         deadline: Duration,
     ) -> Result<Client, Unanswered> {
         let at = dialable(at);
-        let failed = |why: String| Unanswered {
-            what: format!("system account at nats://{at}"),
-            why,
-        };
+        let failed = |why: String| Unanswered { what: format!("system account at nats://{at}"), why };
         if let Some((connected, credentials, client)) = &self.connected
             && (*connected, credentials) == (at, sys)
         {
@@ -133,10 +122,7 @@ pub async fn group(client: &Client, deadline: Duration) -> Result<Option<Group>,
     let Ok(asked) = timeout(deadline, client.request(subject, question.into())).await else {
         return Ok(None);
     };
-    let failed = |why: String| Unanswered {
-        what: subject.to_owned(),
-        why,
-    };
+    let failed = |why: String| Unanswered { what: subject.to_owned(), why };
     let message = asked.map_err(|err| failed(chain(&err)))?;
     let reply: Reply = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
     Ok(Group::of(&reply.data))
@@ -155,13 +141,7 @@ pub async fn step_down(client: &Client, deadline: Duration) -> Result<(), Unansw
 /// # Errors
 /// No answer, or a refusal in the server's words.
 pub async fn remove(client: &Client, name: &str, deadline: Duration) -> Result<(), Unanswered> {
-    order(
-        client,
-        "$JS.API.SERVER.REMOVE",
-        json!({"peer": name}).to_string(),
-        deadline,
-    )
-    .await
+    order(client, "$JS.API.SERVER.REMOVE", json!({"peer": name}).to_string(), deadline).await
 }
 
 async fn order(
@@ -179,14 +159,9 @@ async fn order(
         #[serde(default)]
         description: String,
     }
-    let failed = |why: String| Unanswered {
-        what: subject.to_owned(),
-        why,
-    };
+    let failed = |why: String| Unanswered { what: subject.to_owned(), why };
     let asked = timeout(deadline, client.request(subject, body.into())).await;
-    let message = asked
-        .map_err(|_| failed(silent(deadline)))?
-        .map_err(|err| failed(chain(&err)))?;
+    let message = asked.map_err(|_| failed(silent(deadline)))?.map_err(|err| failed(chain(&err)))?;
     let reply: Reply = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
     match reply.error {
         Some(refusal) => Err(failed(refusal.description)),
@@ -209,10 +184,7 @@ mod tests {
         let group = Group::of(&serde_json::from_str(jsz).unwrap()).unwrap();
         assert!(group.has_current("n1") && group.has_current("n2"));
         assert!(group.has("w") && !group.has_current("w") && !group.has("n3"));
-        assert_eq!(
-            Group::of(&serde_json::from_str(r#"{"meta_cluster":{"leader":""}}"#).unwrap()),
-            None
-        );
+        assert_eq!(Group::of(&serde_json::from_str(r#"{"meta_cluster":{"leader":""}}"#).unwrap()), None);
         assert_eq!(Group::of(&Jsz::default()), None);
     }
 }

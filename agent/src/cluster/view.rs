@@ -44,28 +44,17 @@ pub async fn look(
     sys: Option<SysAt<'_>>,
     peers: &[PeerTarget],
 ) -> View {
-    let ours = engine.filter(|(seen, _)| {
-        seen.varz
-            .as_ref()
-            .is_ok_and(|varz| varz.server_name == seen.node.as_str())
-    });
+    let ours = engine
+        .filter(|(seen, _)| seen.varz.as_ref().is_ok_and(|varz| varz.server_name == seen.node.as_str()));
     let jsz = ours.and_then(|(seen, _)| seen.jsz.as_ref().ok());
     let own_leader = jsz.and_then(leader);
-    let size = jsz
-        .and_then(|jsz| jsz.meta_cluster.as_ref())
-        .map_or(0, |meta| meta.cluster_size);
+    let size = jsz.and_then(|jsz| jsz.meta_cluster.as_ref()).map_or(0, |meta| meta.cluster_size);
     let (member, group) = if own_leader.is_none() {
         (ask_members(monitor, peers).await, None)
     } else {
         (None, ask_leader(link, sys, monitor.deadline()).await)
     };
-    View {
-        answers: ours.map(|(_, pid)| pid),
-        own_leader,
-        size,
-        member,
-        group,
-    }
+    View { answers: ours.map(|(_, pid)| pid), own_leader, size, member, group }
 }
 
 fn leader(jsz: &Jsz) -> Option<String> {

@@ -17,10 +17,7 @@ use crate::settings::{EngineKind, Settings};
 /// Name of its configuration, in runtime_dir.
 const FILE_NAME: &str = "witness.conf";
 /// The smallest limits that both ends of the supported versions take.
-const LIMITS: Limits = Limits {
-    max_memory: 1 << 20,
-    max_file: 1 << 20,
-};
+const LIMITS: Limits = Limits { max_memory: 1 << 20, max_file: 1 << 20 };
 
 /// Where all witnesses that this node ever kept have their stores.
 fn root(settings: &Settings) -> PathBuf {
@@ -46,10 +43,9 @@ pub fn is_stored(settings: &Settings) -> bool {
 pub fn delete_stores(settings: &Settings) -> Result<(), Fault> {
     let root = root(settings);
     match std::fs::remove_dir_all(&root) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Fault::new(
-            Reason::StateDir,
-            format!("cannot delete {}: {err}", root.display()),
-        )),
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", root.display())))
+        }
         _ => Ok(()),
     }
 }
@@ -74,19 +70,9 @@ pub fn binary(settings: &Settings, path: Option<&std::ffi::OsStr>) -> Result<Pat
     if settings.engine.kind == EngineKind::NatsServer {
         return Ok(settings.engine.binary.clone());
     }
-    let dirs = path
-        .map(|path| std::env::split_paths(path).collect::<Vec<_>>())
-        .unwrap_or_default();
-    let found = dirs
-        .iter()
-        .map(|dir| dir.join("nats-server"))
-        .find(|file| file.is_file());
-    found.ok_or_else(|| {
-        Fault::new(
-            Reason::NoWitness,
-            "there is no nats-server in PATH to be the witness",
-        )
-    })
+    let dirs = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
+    let found = dirs.iter().map(|dir| dir.join("nats-server")).find(|file| file.is_file());
+    found.ok_or_else(|| Fault::new(Reason::NoWitness, "there is no nats-server in PATH to be the witness"))
 }
 
 /// How the witness `name` is started.
@@ -118,9 +104,5 @@ pub fn plan(
     };
     let file = settings.runtime_dir.join(FILE_NAME);
     let command = nats_server::command(binary, &file, &store_dir);
-    Planned {
-        command,
-        text: config.render(),
-        file,
-    }
+    Planned { command, text: config.render(), file }
 }

@@ -48,29 +48,14 @@ struct Line {
 impl Line {
     fn new(name: &'static str, result: Result<Look, Fault>) -> Self {
         match result {
-            Ok(Look::Stands(detail)) => Self {
-                name,
-                status: Outlook::Ok,
-                detail,
-                reason: None,
-            },
+            Ok(Look::Stands(detail)) => Self { name, status: Outlook::Ok, detail, reason: None },
             Ok(Look::Differs(fault)) => {
                 let reason = Some(fault.reason.code());
-                Self {
-                    name,
-                    status: Outlook::WouldChange,
-                    detail: fault.message,
-                    reason,
-                }
+                Self { name, status: Outlook::WouldChange, detail: fault.message, reason }
             }
             Err(fault) => {
                 let detail = format!("{}; {}", fault.message, fault.reason.remedy());
-                Self {
-                    name,
-                    status: Outlook::WouldFail,
-                    detail,
-                    reason: Some(fault.reason.code()),
-                }
+                Self { name, status: Outlook::WouldFail, detail, reason: Some(fault.reason.code()) }
             }
         }
     }
@@ -78,22 +63,15 @@ impl Line {
 
 pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
     let lines = block_on(look(settings, common, environment))?;
-    let worst = lines
-        .iter()
-        .map(|line| line.status)
-        .max_by_key(|status| *status as u8)
-        .unwrap_or(Outlook::Ok);
+    let worst =
+        lines.iter().map(|line| line.status).max_by_key(|status| *status as u8).unwrap_or(Outlook::Ok);
     if common.json {
         let value = json!({"status": worst, "steps": lines});
         print_json(&value);
     } else {
         print(&render(&lines, on_terminal()));
     }
-    Ok(if worst == Outlook::WouldFail {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if worst == Outlook::WouldFail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> Vec<Line> {
@@ -102,10 +80,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let registrar = Registrar::new(Arc::clone(settings), environment.limits(), lane);
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     let mut seen = Seen::default();
-    let mut lines = vec![Line::new(
-        "config",
-        Ok(Look::Stands(common.config.display().to_string())),
-    )];
+    let mut lines = vec![Line::new("config", Ok(Look::Stands(common.config.display().to_string())))];
 
     lines.push(ask(StepName::Address, &AddressStep::new(settings.address), &mut seen).await);
     let mut mounted = ask(StepName::Share, &share, &mut seen).await;
@@ -117,27 +92,11 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let share_outlook = mounted.status;
     lines.push(mounted);
     lines.push(
-        ask(
-            StepName::NodeInfo,
-            &NodeInfoStep::new(settings.node_info.clone(), forest, node),
-            &mut seen,
-        )
-        .await,
+        ask(StepName::NodeInfo, &NodeInfoStep::new(settings.node_info.clone(), forest, node), &mut seen)
+            .await,
     );
-    lines.push(
-        ask(
-            StepName::DataDir,
-            &DataDirStep::new(settings.engine.data_dir.clone()),
-            &mut seen,
-        )
-        .await,
-    );
-    let binaries = ask(
-        StepName::Binaries,
-        &BinariesStep::new(&settings.engine),
-        &mut seen,
-    )
-    .await;
+    lines.push(ask(StepName::DataDir, &DataDirStep::new(settings.engine.data_dir.clone()), &mut seen).await);
+    let binaries = ask(StepName::Binaries, &BinariesStep::new(&settings.engine), &mut seen).await;
     let binaries_outlook = binaries.status;
     lines.push(binaries);
     lines.push(match share_outlook {
@@ -145,10 +104,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
             let keeper = SecretsKeeper::that_only_looks(registrar.clone());
             ask(StepName::Secrets, &SecretsStep::new(keeper), &mut seen).await
         }
-        Outlook::WouldChange => waits(
-            StepName::Secrets,
-            "looked at once the registry's directory is there",
-        ),
+        Outlook::WouldChange => waits(StepName::Secrets, "looked at once the registry's directory is there"),
         Outlook::WouldFail => fails(StepName::Secrets, "cannot be reached without the share"),
     });
     lines.push(match share_outlook {
@@ -157,10 +113,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
             let step = RegistryStep::new(registrar, Kept::nowhere(&settings.state_dir));
             ask(StepName::Registry, &step, &mut seen).await
         }
-        Outlook::WouldChange => waits(
-            StepName::Registry,
-            "looked at once the registry's directory is there",
-        ),
+        Outlook::WouldChange => waits(StepName::Registry, "looked at once the registry's directory is there"),
         Outlook::WouldFail => fails(StepName::Registry, "cannot be reached without the share"),
     });
     lines.push(engine(settings, binaries_outlook).await);
@@ -176,44 +129,24 @@ async fn ask(name: StepName, step: &dyn Step, seen: &mut Seen) -> Line {
 }
 
 fn waits(name: StepName, detail: &str) -> Line {
-    Line {
-        name: name.as_str(),
-        status: Outlook::WouldChange,
-        detail: detail.to_owned(),
-        reason: None,
-    }
+    Line { name: name.as_str(), status: Outlook::WouldChange, detail: detail.to_owned(), reason: None }
 }
 
 fn fails(name: StepName, detail: &str) -> Line {
-    Line {
-        name: name.as_str(),
-        status: Outlook::WouldFail,
-        detail: detail.to_owned(),
-        reason: None,
-    }
+    Line { name: name.as_str(), status: Outlook::WouldFail, detail: detail.to_owned(), reason: None }
 }
 
 /// The engine: as the running agent sees it, or whether its configuration would be taken.
 async fn engine(settings: &Settings, binaries: Outlook) -> Line {
     let name = StepName::Engine;
     let at = client::local(settings.listen.health);
-    let ours = client::identity(at)
-        .await
-        .is_ok_and(|found| found.instance == steps::instance(&settings.state_dir));
+    let ours =
+        client::identity(at).await.is_ok_and(|found| found.instance == steps::instance(&settings.state_dir));
     if ours && let Ok(report) = client::health(at).await {
         let check = &report.checks.engine_process[0];
-        let status = if check.status == Status::Fail {
-            Outlook::WouldFail
-        } else {
-            Outlook::Ok
-        };
+        let status = if check.status == Status::Fail { Outlook::WouldFail } else { Outlook::Ok };
         let detail = format!("the running agent says: {}", check.output);
-        return Line {
-            name: name.as_str(),
-            status,
-            detail,
-            reason: None,
-        };
+        return Line { name: name.as_str(), status, detail, reason: None };
     }
     match binaries {
         Outlook::WouldFail => return fails(name, "cannot be started without its executable"),
@@ -226,10 +159,7 @@ async fn engine(settings: &Settings, binaries: Outlook) -> Line {
     {
         return Line::new(name.as_str(), Err(fault));
     }
-    waits(
-        name,
-        &format!("no agent runs here; `forest-agent run` would start {binary}"),
-    )
+    waits(name, &format!("no agent runs here; `forest-agent run` would start {binary}"))
 }
 
 /// Lets nats-server test the configuration that it would get, in a directory that is gone afterwards.
@@ -238,9 +168,7 @@ async fn test_config(settings: &Settings) -> Result<(), Fault> {
     let dir = tempfile::tempdir().map_err(|err| failed(&err))?;
     let config = NatsConfig {
         name: settings.node.as_str(),
-        role: Role::Engine {
-            monitor: settings.listen.monitor,
-        },
+        role: Role::Engine { monitor: settings.listen.monitor },
         client: settings.listen.client,
         store_dir: dir.path(),
         limits: Limits::derive(0, 0),
@@ -264,10 +192,7 @@ fn render(lines: &[Line], colour: bool) -> String {
             Outlook::WouldChange => ("would change", Color::Yellow),
             Outlook::WouldFail => ("WOULD FAIL", Color::Red),
         };
-        let reason = line
-            .reason
-            .map(|reason| format!("[{reason}] "))
-            .unwrap_or_default();
+        let reason = line.reason.map(|reason| format!("[{reason}] ")).unwrap_or_default();
         table.add_row([
             Cell::new(word).fg(shade),
             Cell::new(line.name),

@@ -31,23 +31,15 @@ pub(super) fn run(common: &Common, environment: &Environment) -> CommandResult {
     if common.json {
         print_json(&json!({"unit": UNIT_PATH, "action": if changed { "written" } else { "none" }}));
     } else {
-        let what = if changed {
-            "written, enabled and started"
-        } else {
-            "stands as it should, enabled and started"
-        };
-        print(&format!(
-            "{UNIT_PATH}: {what}; see `systemctl status forest-agent`"
-        ));
+        let what =
+            if changed { "written, enabled and started" } else { "stands as it should, enabled and started" };
+        print(&format!("{UNIT_PATH}: {what}; see `systemctl status forest-agent`"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn install(common: &Common, environment: &Environment) -> anyhow::Result<bool> {
-    let executable = environment
-        .executable
-        .as_deref()
-        .context("cannot tell the path of this executable")?;
+    let executable = environment.executable.as_deref().context("cannot tell the path of this executable")?;
     let config = std::path::absolute(&common.config)
         .with_context(|| format!("cannot make {} absolute", common.config.display()))?;
     let unit = unit(executable, &config)?;
@@ -75,9 +67,7 @@ fn unit(executable: &Path, config: &Path) -> anyhow::Result<String> {
 
 /// A path that a unit file takes without quoting; systemd's own rules for anything else are not worth the risk.
 fn plain(path: &Path) -> anyhow::Result<&str> {
-    let text = path
-        .to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if !text.chars().all(plain) {
         bail!("{text} holds characters which a unit file does not take; move it to a plain path");
@@ -87,16 +77,10 @@ fn plain(path: &Path) -> anyhow::Result<&str> {
 
 fn systemctl(args: &[&str]) -> anyhow::Result<()> {
     let asked = format!("systemctl {}", args.join(" "));
-    let output = Command::new("systemctl")
-        .args(args)
-        .output()
-        .with_context(|| format!("failed to run `{asked}`"))?;
+    let output =
+        Command::new("systemctl").args(args).output().with_context(|| format!("failed to run `{asked}`"))?;
     if !output.status.success() {
-        bail!(
-            "`{asked}` failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("`{asked}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -69,11 +69,7 @@ impl Environment {
     fn limits(&self) -> Limits {
         let limits = Limits::default();
         match self.stale {
-            Some(stale) => Limits {
-                stale,
-                give_up: limits.give_up.min(stale * 10),
-                ..limits
-            },
+            Some(stale) => Limits { stale, give_up: limits.give_up.min(stale * 10), ..limits },
             None => limits,
         }
     }
@@ -123,11 +119,7 @@ struct Failure {
 
 impl Failure {
     fn new(reason: &str, error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            error: error.into(),
-            reason: reason.to_owned(),
-            exit: 1,
-        }
+        Self { error: error.into(), reason: reason.to_owned(), exit: 1 }
     }
 
     fn exiting(mut self, exit: u8) -> Self {
@@ -146,9 +138,7 @@ impl From<crate::fault::Fault> for Failure {
 /// Runs one future to its end on a runtime of its own, for the commands that ask something and are done.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime
-        .map_err(|err| Failure::new("no_runtime", err))?
-        .block_on(future))
+    Ok(runtime.map_err(|err| Failure::new("no_runtime", err))?.block_on(future))
 }
 
 type CommandResult = Result<ExitCode, Failure>;

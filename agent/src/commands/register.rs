@@ -72,16 +72,8 @@ impl Shown {
             }
             (action, false) => format!("{path}: {} {node}", done(action)),
         };
-        let note = self
-            .note
-            .as_ref()
-            .map(|note| format!("\n{note}"))
-            .unwrap_or_default();
-        let diff = if self.diff.is_empty() {
-            String::new()
-        } else {
-            format!("\n{}", self.diff.trim_end())
-        };
+        let note = self.note.as_ref().map(|note| format!("\n{note}")).unwrap_or_default();
+        let diff = if self.diff.is_empty() { String::new() } else { format!("\n{}", self.diff.trim_end()) };
         format!("{headline}{note}\n{:#}{diff}", self.entry)
     }
 }
@@ -157,9 +149,7 @@ fn shown(settings: &Settings, bytes: &[u8], change: Change) -> Shown {
         let path = settings.registry.display().to_string();
         diff::unified(&path, &String::from_utf8_lossy(bytes), &after)
     });
-    let note = bytes
-        .is_empty()
-        .then(|| "there is no registry yet; it would be made".to_owned());
+    let note = bytes.is_empty().then(|| "there is no registry yet; it would be made".to_owned());
     Shown {
         action: change.action.as_str(),
         entry: change.entry,
@@ -179,18 +169,12 @@ fn current(
             Ok((<Registry as Document>::empty(), Vec::new()))
         }
         Err(err) => {
-            let fault = Fault::new(
-                err.reason(),
-                format!("{}: {}", settings.registry.display(), chain(&err)),
-            );
+            let fault = Fault::new(err.reason(), format!("{}: {}", settings.registry.display(), chain(&err)));
             let denied = matches!(err, ReadError::Unreadable(ref err) if err.kind == forest_core::registry::Kind::Denied);
             let failure = Failure::from(fault);
             Err(if denied {
-                Failure {
-                    error: anyhow::anyhow!("{:#}; run with sudo", failure.error),
-                    ..failure
-                }
-                .exiting(EXIT_CONFIG)
+                Failure { error: anyhow::anyhow!("{:#}; run with sudo", failure.error), ..failure }
+                    .exiting(EXIT_CONFIG)
             } else {
                 failure
             })

@@ -34,10 +34,7 @@ pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Enviro
     }
     let lock = lock(&settings.state_dir.join("agent.lock"))?;
     loop {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|err| Failure::new("no_runtime", err))?;
         let ending = runtime.block_on(serve(Arc::clone(&settings), common, environment));
         // A thread that hangs on the share must not hold up the end.
@@ -53,10 +50,7 @@ pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Enviro
 fn lock(path: &Path) -> Result<InstanceLock, Failure> {
     let taken = match InstanceLock::from_inherited(path) {
         Ok(Some(lock)) => {
-            tracing::info!(
-                version = env!("CARGO_PKG_VERSION"),
-                "took over from the agent before"
-            );
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), "took over from the agent before");
             return Ok(lock);
         }
         Ok(None) => InstanceLock::acquire(path),
@@ -77,10 +71,7 @@ fn execute(lock: &InstanceLock, environment: &Environment) -> String {
         Ok(stdin) => stdin,
         Err(err) => return chain(&err),
     };
-    let err = Command::new(executable)
-        .args(std::env::args_os().skip(1))
-        .stdin(stdin)
-        .exec();
+    let err = Command::new(executable).args(std::env::args_os().skip(1)).stdin(stdin).exec();
     format!("failed to execute {}: {err}", executable.display())
 }
 
@@ -89,11 +80,8 @@ async fn serve(
     common: &Common,
     environment: &Environment,
 ) -> Result<Ending, Failure> {
-    let children = Children::open(
-        &settings.state_dir,
-        &settings.runtime_dir,
-        environment.for_children.clone(),
-    )?;
+    let children =
+        Children::open(&settings.state_dir, &settings.runtime_dir, environment.for_children.clone())?;
     let children = Supervisors {
         engine: children.supervise("engine", ChildLimits::default())?,
         witness: children.supervise("witness", ChildLimits::default())?,
@@ -152,9 +140,7 @@ async fn end_children(ending: Ending, children: Supervisors) {
 /// What an earlier life left: the registry as it was last seen, and whether this node was taken out.
 fn seen_before(settings: &Settings, kept: &Kept) -> Seen {
     Seen {
-        registry: kept
-            .registry()
-            .map(|registry| Arc::new(LastRead { registry, at: None })),
+        registry: kept.registry().map(|registry| Arc::new(LastRead { registry, at: None })),
         secrets: steps::kept_secrets(&settings.state_dir)
             .map(|secrets| Arc::new(SecretsRead { secrets, at: None })),
         removed: kept.marked().map(Into::into),
@@ -173,10 +159,7 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
         beat: now,
         address: None,
         step: "starting",
-        engine: EngineView {
-            kind: settings.engine.kind.as_str(),
-            ..EngineView::default()
-        },
+        engine: EngineView { kind: settings.engine.kind.as_str(), ..EngineView::default() },
         findings: Findings::starting(),
         peer_ips: Arc::default(),
         events: Events::default(),

@@ -25,51 +25,27 @@ pub(super) fn run(settings: &Settings, common: &Common) -> CommandResult {
     } else {
         print(&render(&report, on_terminal()));
     }
-    Ok(if report.status == Status::Fail {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if report.status == Status::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The report as a person reads it: a headline, the checks, and the engine's last lines where something is wrong.
 fn render(report: &HealthReport, colour: bool) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(NOTHING)
-        .set_width(if colour { terminal_width() } else { 120 });
+    table.load_preset(NOTHING).set_width(if colour { terminal_width() } else { 120 });
     if colour {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
     for (key, check) in report.checks.iter() {
-        let status = Cell::new(word(check.status))
-            .fg(shade(check.status))
-            .add_attribute(Attribute::Bold);
-        table.add_row([
-            status,
-            Cell::new(key),
-            Cell::new(measured(check)),
-            Cell::new(words(check)),
-        ]);
+        let status = Cell::new(word(check.status)).fg(shade(check.status)).add_attribute(Attribute::Bold);
+        table.add_row([status, Cell::new(key), Cell::new(measured(check)), Cell::new(words(check))]);
     }
-    let mut text = format!(
-        "{}\n\n{}\n{}",
-        headline(report),
-        engine_line(report),
-        table.trim_fmt()
-    );
+    let mut text = format!("{}\n\n{}\n{}", headline(report), engine_line(report), table.trim_fmt());
     if report.status != Status::Pass && !report.engine.log_tail.is_empty() {
         text.push_str("\n\nthe engine's last lines:\n");
         text.push_str(
-            &report
-                .engine
-                .log_tail
-                .iter()
-                .map(|line| format!("  {line}"))
-                .collect::<Vec<_>>()
-                .join("\n"),
+            &report.engine.log_tail.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"),
         );
     }
     text
@@ -81,11 +57,7 @@ fn headline(report: &HealthReport) -> String {
         report.node_id,
         report.forest_id,
         word(report.status),
-        if report.step == "ready" {
-            "ready".to_owned()
-        } else {
-            format!("at step {}", report.step)
-        },
+        if report.step == "ready" { "ready".to_owned() } else { format!("at step {}", report.step) },
         report.address.as_deref().unwrap_or("not known yet"),
         report.release_id,
         duration(report.uptime_seconds),
@@ -94,18 +66,9 @@ fn headline(report: &HealthReport) -> String {
 
 fn engine_line(report: &HealthReport) -> String {
     let engine = &report.engine;
-    let version = engine
-        .version
-        .as_deref()
-        .map(|version| format!(" {version}"))
-        .unwrap_or_default();
-    let pid = engine
-        .pid
-        .map_or("not running".to_owned(), |pid| format!("pid {pid}"));
-    let mut line = format!(
-        "engine: {}{version}, {pid}, restarted {} times",
-        engine.kind, engine.restarts
-    );
+    let version = engine.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let pid = engine.pid.map_or("not running".to_owned(), |pid| format!("pid {pid}"));
+    let mut line = format!("engine: {}{version}, {pid}, restarted {} times", engine.kind, engine.restarts);
     if let Some(exit) = &engine.last_exit {
         let how = match (exit.code, exit.signal) {
             (Some(code), _) => format!("with code {code}"),

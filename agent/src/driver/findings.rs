@@ -53,24 +53,15 @@ pub fn findings(sources: &Sources<'_>) -> Findings {
 
 fn engine_process(sources: &Sources<'_>) -> Finding {
     let status = sources.engine;
-    let pid = status
-        .pid()
-        .map_or(Observed::Nothing, |pid| Observed::Count(pid.into()));
+    let pid = status.pid().map_or(Observed::Nothing, |pid| Observed::Count(pid.into()));
     if let Some(fault) = ill_process(sources) {
-        let severity = if status.pid().is_some() {
-            Status::Warn
-        } else {
-            Status::Fail
-        };
+        let severity = if status.pid().is_some() { Status::Warn } else { Status::Fail };
         return Finding::of(severity, &fault, pid, sources.now);
     }
     match status.pid() {
         Some(pid) => {
-            let how = if status.adopted {
-                "went on when the agent began"
-            } else {
-                "was started by this agent"
-            };
+            let how =
+                if status.adopted { "went on when the agent began" } else { "was started by this agent" };
             let kind = sources.settings.engine.kind.as_str();
             Finding::pass(
                 Observed::Count(pid.into()),
@@ -78,11 +69,7 @@ fn engine_process(sources: &Sources<'_>) -> Finding {
                 sources.now,
             )
         }
-        None if sources
-            .machine
-            .record(StepName::Engine)
-            .is_none_or(|record| record.seen.is_none()) =>
-        {
+        None if sources.machine.record(StepName::Engine).is_none_or(|record| record.seen.is_none()) => {
             Finding::starting()
         }
         None => {
@@ -104,11 +91,7 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             let message = "the engine writes more into its log than anybody can read; the oldest is dropped";
             return Some(Fault::new(Reason::EngineLogFlood, message));
         }
-        let goes_on = [
-            Reason::EngineReloadRefused,
-            Reason::EngineConfigRefused,
-            Reason::StandaloneStore,
-        ];
+        let goes_on = [Reason::EngineReloadRefused, Reason::EngineConfigRefused, Reason::StandaloneStore];
         return fault_of(sources, StepName::Engine).filter(|fault| goes_on.contains(&fault.reason));
     }
     if let Some(since) = &sources.seen.removed {
@@ -143,12 +126,7 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
         Some(_) => None,
     };
     match fault {
-        Some(fault) => Finding::of(
-            Status::Warn,
-            &fault,
-            found.observed,
-            found.at.unwrap_or(sources.now),
-        ),
+        Some(fault) => Finding::of(Status::Warn, &fault, found.observed, found.at.unwrap_or(sources.now)),
         None => found,
     }
 }
@@ -156,12 +134,8 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
 /// Without a leader: are too few members reachable for one?
 fn quorum_lost(sources: &Sources<'_>) -> Option<Fault> {
     let (view, observation) = (&sources.seen.view, sources.observation?);
-    let reachable: Vec<&str> = observation
-        .peers
-        .iter()
-        .filter(|peer| peer.tcp)
-        .map(|peer| peer.node.as_str())
-        .collect();
+    let reachable: Vec<&str> =
+        observation.peers.iter().filter(|peer| peer.tcp).map(|peer| peer.node.as_str()).collect();
     let me = sources.settings.node.as_str();
     let witness = match duty(sources) {
         Some(duty) if duty.node == me => sources.witness.pid().is_some(),
@@ -170,10 +144,8 @@ fn quorum_lost(sources: &Sources<'_>) -> Option<Fault> {
     };
     let here = u64::try_from(1 + reachable.len() + usize::from(witness)).unwrap_or(u64::MAX);
     (view.size > 0 && here * 2 <= view.size).then(|| {
-        let message = format!(
-            "{here} of the meta group's {} members can be reached, too few for a leader",
-            view.size
-        );
+        let message =
+            format!("{here} of the meta group's {} members can be reached, too few for a leader", view.size);
         Fault::new(Reason::QuorumLost, message)
     })
 }
@@ -181,12 +153,8 @@ fn quorum_lost(sources: &Sources<'_>) -> Option<Fault> {
 /// Members that the leader has lost sight of: the first honest sign of a death.
 fn suspects(sources: &Sources<'_>) -> Option<Fault> {
     let group = sources.seen.view.group.as_ref()?;
-    let behind: Vec<_> = group
-        .members
-        .iter()
-        .filter(|member| !member.current)
-        .map(|member| member.name.as_str())
-        .collect();
+    let behind: Vec<_> =
+        group.members.iter().filter(|member| !member.current).map(|member| member.name.as_str()).collect();
     (!behind.is_empty()).then(|| {
         let message = format!(
             "the meta leader {} says that these are not current: {}",
@@ -207,10 +175,7 @@ fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
     let down = || {
         let exit = sources.witness.last_exit.as_ref();
         let how = exit.map_or(String::new(), |exit| format!(", it ended at {}", exit.time));
-        Fault::new(
-            Reason::WitnessDown,
-            format!("the witness {} does not run{how}", duty.name),
-        )
+        Fault::new(Reason::WitnessDown, format!("the witness {} does not run{how}", duty.name))
     };
     fault_of(sources, StepName::Witness)
         .filter(|fault| fault.reason != Reason::WitnessDown)
@@ -222,9 +187,7 @@ fn duty<'a>(sources: &Sources<'a>) -> Option<&'a Duty> {
 }
 
 fn nats(sources: &Sources<'_>, judge: fn(&crate::engine::probe::EngineObservation) -> Verdict) -> Finding {
-    let observed = sources
-        .observation
-        .and_then(|seen| Some((seen.engine.as_ref()?, seen.at)));
+    let observed = sources.observation.and_then(|seen| Some((seen.engine.as_ref()?, seen.at)));
     match observed {
         Some((engine, at)) => {
             let verdict = judge(engine);
@@ -258,11 +221,7 @@ fn peers(sources: &Sources<'_>) -> Finding {
     let reachable = peers.iter().filter(|peer| peer.tcp).count();
     let observed = Observed::Count(u64::try_from(reachable).unwrap_or(u64::MAX));
     let list = |wanted: fn(&crate::health::Peer) -> bool| {
-        let names: Vec<_> = peers
-            .iter()
-            .filter(|peer| wanted(peer))
-            .map(|peer| peer.node.as_str())
-            .collect();
+        let names: Vec<_> = peers.iter().filter(|peer| wanted(peer)).map(|peer| peer.node.as_str()).collect();
         names.join(", ")
     };
     let silent = list(|peer| !peer.tcp);
@@ -276,16 +235,9 @@ fn peers(sources: &Sources<'_>) -> Finding {
     } else if peers.is_empty() {
         Finding::pass(observed, "no other nodes in this forest", observation.at)
     } else {
-        Finding::pass(
-            observed,
-            format!("all {} peers are reachable", peers.len()),
-            observation.at,
-        )
+        Finding::pass(observed, format!("all {} peers are reachable", peers.len()), observation.at)
     };
-    Finding {
-        peers: Some(peers.clone()),
-        ..finding
-    }
+    Finding { peers: Some(peers.clone()), ..finding }
 }
 
 fn registry(sources: &Sources<'_>) -> Finding {
@@ -301,12 +253,7 @@ fn registry(sources: &Sources<'_>) -> Finding {
             let copies = sources.seen.corrupt_copies.join(", ");
             let message =
                 format!("the registry was found corrupt and put right; what stood there is in {copies}");
-            Finding::of(
-                Status::Warn,
-                &Fault::new(Reason::RegistryQuarantined, message),
-                observed,
-                at,
-            )
+            Finding::of(Status::Warn, &Fault::new(Reason::RegistryQuarantined, message), observed, at)
         }
         Standing::Stands(detail) => match fault_of(sources, StepName::Secrets) {
             Some(fault) => Finding::of(Status::Warn, &fault, observed, at),
@@ -335,10 +282,8 @@ fn share(sources: &Sources<'_>) -> Finding {
     let Some(record) = sources.machine.record(StepName::Share) else {
         return Finding::starting();
     };
-    let latency = sources
-        .seen
-        .share_latency
-        .map_or(Observed::Nothing, |t| Observed::Millis(t.as_secs_f64() * 1e3));
+    let latency =
+        sources.seen.share_latency.map_or(Observed::Nothing, |t| Observed::Millis(t.as_secs_f64() * 1e3));
     let at = record.seen.unwrap_or(sources.now);
     if sources.settings.share.is_none() {
         // A plain directory is the registry's own affair: there is no share that could fail.
@@ -354,10 +299,6 @@ fn share(sources: &Sources<'_>) -> Finding {
 impl Finding {
     /// Only two checks may fail; before the first look all do.
     fn at_most_warn_unless_starting(self) -> Self {
-        if self.reason == Some(Reason::Starting) {
-            self
-        } else {
-            self.at_most_warn()
-        }
+        if self.reason == Some(Reason::Starting) { self } else { self.at_most_warn() }
     }
 }

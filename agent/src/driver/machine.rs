@@ -88,12 +88,7 @@ impl Machine {
             retry_at: None,
         };
         let records = steps.iter().map(|step| (*step, record.clone())).collect();
-        Self {
-            records,
-            cursor: None,
-            again: false,
-            first_retry,
-        }
+        Self { records, cursor: None, again: false, first_retry }
     }
 
     /// Takes in an event at `now` and says what to do. `jitter` in 0..1 spreads the retries of many nodes.
@@ -118,17 +113,13 @@ impl Machine {
     /// The record of `step`, if the machine has it.
     #[must_use]
     pub fn record(&self, step: StepName) -> Option<&StepRecord> {
-        self.records
-            .iter()
-            .find(|(name, _)| *name == step)
-            .map(|(_, record)| record)
+        self.records.iter().find(|(name, _)| *name == step).map(|(_, record)| record)
     }
 
     /// Does `step` stand? A step that this machine does not have holds nobody back.
     #[must_use]
     pub fn stands(&self, step: StepName) -> bool {
-        self.record(step)
-            .is_none_or(|record| matches!(record.standing, Standing::Stands(_)))
+        self.record(step).is_none_or(|record| matches!(record.standing, Standing::Stands(_)))
     }
 
     /// The first step that does not stand; `None` where the node has converged.
@@ -193,13 +184,7 @@ impl Machine {
             Ok(_) => {
                 // Only a look can say that it stands. An act that claims success and changes nothing must not spin.
                 record.failures = record.failures.saturating_add(1);
-                record.retry_at = Some(
-                    now + if record.failures > 3 {
-                        first_retry
-                    } else {
-                        Duration::ZERO
-                    },
-                );
+                record.retry_at = Some(now + if record.failures > 3 { first_retry } else { Duration::ZERO });
             }
             Err(fault) => {
                 record.standing = Standing::Differs(fault);
@@ -229,20 +214,14 @@ impl Machine {
             index += 1;
         }
         self.cursor = None;
-        if std::mem::take(&mut self.again) {
-            self.look_from(0, now)
-        } else {
-            Vec::new()
-        }
+        if std::mem::take(&mut self.again) { self.look_from(0, now) } else { Vec::new() }
     }
 }
 
 /// `first`, doubled with each failure, up to [`SLOWEST_RETRY`], and up to a quarter less by jitter.
 fn retry_delay(first: Duration, failures: u32, jitter: f64) -> Duration {
     let doubled = first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled
-        .min(SLOWEST_RETRY)
-        .mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
+    doubled.min(SLOWEST_RETRY).mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -290,17 +269,10 @@ mod tests {
         let mut machine = machine();
         let now = Instant::now();
         let acts = pass(&mut machine, now, |step| {
-            if step == StepName::Share {
-                Err(fault())
-            } else {
-                Ok(Look::Stands(String::new()))
-            }
+            if step == StepName::Share { Err(fault()) } else { Ok(Look::Stands(String::new())) }
         });
         assert_eq!(acts, []);
-        assert_eq!(
-            machine.record(StepName::Registry).unwrap().standing,
-            Standing::Held(StepName::Share)
-        );
+        assert_eq!(machine.record(StepName::Registry).unwrap().standing, Standing::Held(StepName::Share));
         assert!(machine.stands(StepName::Engine));
         assert_eq!(machine.current(), Some(StepName::Share));
     }
@@ -310,23 +282,13 @@ mod tests {
         let mut machine = machine();
         let start = Instant::now();
         let world = |step| {
-            if step == StepName::Share {
-                Ok(differs())
-            } else {
-                Ok(Look::Stands(String::new()))
-            }
+            if step == StepName::Share { Ok(differs()) } else { Ok(Look::Stands(String::new())) }
         };
         assert_eq!(pass(&mut machine, start, world), [StepName::Share]);
         machine.step(Event::Acted(StepName::Share, Err(fault())), start, 0.0);
         assert_eq!(pass(&mut machine, start + Duration::from_secs(4), world), []);
-        assert_eq!(
-            machine.record(StepName::Share).unwrap().standing,
-            Standing::Differs(fault())
-        );
-        assert_eq!(
-            pass(&mut machine, start + Duration::from_secs(5), world),
-            [StepName::Share]
-        );
+        assert_eq!(machine.record(StepName::Share).unwrap().standing, Standing::Differs(fault()));
+        assert_eq!(pass(&mut machine, start + Duration::from_secs(5), world), [StepName::Share]);
     }
 
     #[test]
@@ -334,11 +296,7 @@ mod tests {
         let mut machine = machine();
         let now = Instant::now();
         let world = |step| {
-            if step == StepName::Registry {
-                Ok(differs())
-            } else {
-                Ok(Look::Stands(String::new()))
-            }
+            if step == StepName::Registry { Ok(differs()) } else { Ok(Look::Stands(String::new())) }
         };
         assert_eq!(pass(&mut machine, now, world), [StepName::Registry]);
         assert_eq!(pass(&mut machine, now, world), []);

@@ -69,11 +69,7 @@ impl From<&ChildStatus> for ChildView {
     fn from(status: &ChildStatus) -> Self {
         let stopped = matches!(status.phase, ChildPhase::Stopped { .. });
         let active = !stopped && status.phase != ChildPhase::Idle;
-        Self {
-            pid: status.pid(),
-            active,
-            stopped,
-        }
+        Self { pid: status.pid(), active, stopped }
     }
 }
 

@@ -92,10 +92,7 @@ pub struct Looked {
 
 impl From<Result<Look, Fault>> for Looked {
     fn from(result: Result<Look, Fault>) -> Self {
-        Self {
-            result,
-            facts: Vec::new(),
-        }
+        Self { result, facts: Vec::new() }
     }
 }
 

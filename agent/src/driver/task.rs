@@ -186,10 +186,7 @@ impl Driver {
         let look = step.look(self.seen.clone());
         self.jobs.push(Box::pin(async move {
             let looked = tokio::time::timeout(LOOK_DEADLINE, look).await;
-            Done::Looked(
-                name,
-                looked.unwrap_or_else(|_| Err(overdue(name, LOOK_DEADLINE)).into()),
-            )
+            Done::Looked(name, looked.unwrap_or_else(|_| Err(overdue(name, LOOK_DEADLINE)).into()))
         }));
     }
 
@@ -229,9 +226,7 @@ impl Driver {
         let status = self.engine.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.seen.engine, ChildView::from(&status));
         let pid = status.pid();
-        self.parts
-            .running
-            .send_if_modified(|known| std::mem::replace(known, pid) != pid);
+        self.parts.running.send_if_modified(|known| std::mem::replace(known, pid) != pid);
         if before != self.seen.engine {
             self.feed(Event::PassDue);
         }
@@ -244,9 +239,7 @@ impl Driver {
         let kind = self.parts.settings.engine.kind;
         // It may look through /proc for who holds a port.
         let diagnosis = tokio::task::spawn_blocking(move || diagnose(kind, &status));
-        self.jobs.push(Box::pin(async move {
-            Done::Diagnosed(diagnosis.await.unwrap_or_default())
-        }));
+        self.jobs.push(Box::pin(async move { Done::Diagnosed(diagnosis.await.unwrap_or_default()) }));
     }
 
     fn witness_changed(&mut self) {
@@ -293,12 +286,7 @@ impl Driver {
         for ((key, old), (_, new)) in last.findings.iter().into_iter().zip(found.iter()) {
             if (old.status, old.reason) != (new.status, new.reason) {
                 said(key, new);
-                events.push(
-                    key,
-                    status_word(new),
-                    new.reason.map(|reason| reason.code()),
-                    &new.output,
-                );
+                events.push(key, status_word(new), new.reason.map(|reason| reason.code()), &new.output);
             }
         }
         let step = self.machine.current().map_or("ready", StepName::as_str);
@@ -370,29 +358,16 @@ fn diagnose(kind: EngineKind, status: &ChildStatus) -> Option<Fault> {
         (kind, err.message.as_str())
     });
     let exit = status.last_exit.as_ref();
-    let fault = explain(&Evidence {
-        kind,
-        exit,
-        tail: &status.log_tail,
-        spawn,
-        holder: holder.as_ref(),
-    });
+    let fault = explain(&Evidence { kind, exit, tail: &status.log_tail, spawn, holder: holder.as_ref() });
     if status.crash_loop && fault.reason == Reason::EngineExited {
-        let message = format!(
-            "it ends again and again, and is tried on slowly; {}",
-            fault.message
-        );
+        let message = format!("it ends again and again, and is tried on slowly; {}", fault.message);
         return Some(Fault::new(Reason::EngineCrashLoop, message));
     }
     Some(fault)
 }
 
 fn overdue(name: StepName, deadline: Duration) -> Fault {
-    let message = format!(
-        "the step {} did not come back within {} s",
-        name.as_str(),
-        deadline.as_secs()
-    );
+    let message = format!("the step {} did not come back within {} s", name.as_str(), deadline.as_secs());
     Fault::new(Reason::Stale, message)
 }
 

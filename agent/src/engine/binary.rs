@@ -41,10 +41,7 @@ impl State {
         let (reason, message) = match self {
             Self::Present => return None,
             Self::Missing => (Reason::EngineMissing, format!("there is no {path}")),
-            Self::NotAFile(what) => (
-                Reason::EngineNotExecutable,
-                format!("{path} is {what}, not a file"),
-            ),
+            Self::NotAFile(what) => (Reason::EngineNotExecutable, format!("{path} is {what}, not a file")),
             Self::NotExecutable => (Reason::EngineNotExecutable, format!("{path} may not be executed")),
             Self::NotAProgram => (
                 Reason::EngineNotExecutable,
@@ -52,10 +49,7 @@ impl State {
             ),
             Self::WrongMachine(found) => (
                 Reason::EngineNotExecutable,
-                format!(
-                    "{path} is for {found}, and this machine is {}",
-                    std::env::consts::ARCH
-                ),
+                format!("{path} is for {found}, and this machine is {}", std::env::consts::ARCH),
             ),
             Self::OtherDigest(found) => (
                 Reason::DownloadSha256,
@@ -137,11 +131,7 @@ impl Inspector {
             return Ok(State::Present);
         };
         let found = self.digest(path, &metadata)?;
-        Ok(if found.0 == expected {
-            State::Present
-        } else {
-            State::OtherDigest(found)
-        })
+        Ok(if found.0 == expected { State::Present } else { State::OtherDigest(found) })
     }
 
     fn digest(&mut self, path: &Path, metadata: &Metadata) -> io::Result<Sha256Digest> {
@@ -184,11 +174,7 @@ fn program(head: &[u8]) -> Program {
         [b'#', b'!', ..] => Program::Script,
         [0x7f, b'E', b'L', b'F', _, order, ..] if head.len() >= HEAD => {
             let machine = [head[18], head[19]];
-            Program::Elf(if *order == 2 {
-                u16::from_be_bytes(machine)
-            } else {
-                u16::from_le_bytes(machine)
-            })
+            Program::Elf(if *order == 2 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) })
         }
         _ => Program::Unknown,
     }
@@ -230,26 +216,14 @@ mod tests {
     fn tells_the_states_apart() {
         let mut inspector = Inspector::default();
         assert_eq!(inspector.look(Path::new("/nowhere"), None), State::Missing);
-        assert_eq!(
-            inspector.look(Path::new("/"), None),
-            State::NotAFile("a directory")
-        );
-        assert!(matches!(
-            inspector.look(Path::new("/dev/null"), None),
-            State::NotAFile(_)
-        ));
-        assert_eq!(
-            inspector.look(&std::env::current_exe().unwrap(), None),
-            State::Present
-        );
+        assert_eq!(inspector.look(Path::new("/"), None), State::NotAFile("a directory"));
+        assert!(matches!(inspector.look(Path::new("/dev/null"), None), State::NotAFile(_)));
+        assert_eq!(inspector.look(&std::env::current_exe().unwrap(), None), State::Present);
         assert_eq!(look(b"#!/bin/sh\n", 0o644, None), State::NotExecutable);
         assert_eq!(look(b"#!/bin/sh\n", 0o755, None), State::Present);
         assert_eq!(look(b"\x1f\x8b a tarball", 0o755, None), State::NotAProgram);
         assert_eq!(look(b"", 0o755, None), State::NotAProgram);
-        assert_eq!(
-            look(&elf(8), 0o755, None),
-            State::WrongMachine("machine type 8".to_owned())
-        );
+        assert_eq!(look(&elf(8), 0o755, None), State::WrongMachine("machine type 8".to_owned()));
     }
 
     #[test]
@@ -279,10 +253,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             let digest: [u8; 32] = Sha256::digest(content).into();
             assert_eq!(inspector.look(&path, Some(digest)), State::Present);
-            assert_eq!(
-                inspector.look(&path, Some([0; 32])),
-                State::OtherDigest(Sha256Digest(digest))
-            );
+            assert_eq!(inspector.look(&path, Some([0; 32])), State::OtherDigest(Sha256Digest(digest)));
         }
     }
 

@@ -46,10 +46,7 @@ impl Link {
         let client = self.client(at, deadline).await?;
         let trip = timeout(deadline, echo(&client)).await;
         let rtt = answered(trip, || format!("round trip through nats://{at}"), deadline)?;
-        Ok(RoundTrip {
-            rtt,
-            server_name: client.server_info().server_name,
-        })
+        Ok(RoundTrip { rtt, server_name: client.server_info().server_name })
     }
 
     /// Asks JetStream's API by the connection of the last round trip.
@@ -58,10 +55,7 @@ impl Link {
     /// No connection, no answer within `deadline`, or an error for an answer.
     pub async fn api(&self, deadline: Duration) -> Result<ApiAnswer, Unanswered> {
         let Some((at, client)) = &self.connected else {
-            return Err(Unanswered {
-                what: "$JS.API".to_owned(),
-                why: "no client connection".to_owned(),
-            });
+            return Err(Unanswered { what: "$JS.API".to_owned(), why: "no client connection".to_owned() });
         };
         ask(*at, client, "$JS.API.INFO", deadline).await?;
         let names = ask(*at, client, "$JS.API.STREAM.NAMES", deadline).await?;
@@ -101,10 +95,7 @@ fn options(deadline: Duration) -> ConnectOptions {
 }
 
 fn unconnected(at: SocketAddr, why: String) -> Unanswered {
-    Unanswered {
-        what: format!("connecting to nats://{at}"),
-        why,
-    }
+    Unanswered { what: format!("connecting to nats://{at}"), why }
 }
 
 fn silent(deadline: Duration) -> String {
@@ -116,9 +107,7 @@ fn answered<T>(
     what: impl FnOnce() -> String,
     deadline: Duration,
 ) -> Result<T, Unanswered> {
-    outcome
-        .unwrap_or_else(|_| Err(silent(deadline)))
-        .map_err(|why| Unanswered { what: what(), why })
+    outcome.unwrap_or_else(|_| Err(silent(deadline))).map_err(|why| Unanswered { what: what(), why })
 }
 
 /// The client's flush only empties its buffers, so a message to oneself is what proves the way there and back.
@@ -126,10 +115,7 @@ async fn echo(client: &Client) -> Result<Duration, String> {
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.map_err(|err| chain(&err))?;
     let begun = Instant::now();
-    client
-        .publish(inbox, "".into())
-        .await
-        .map_err(|err| chain(&err))?;
+    client.publish(inbox, "".into()).await.map_err(|err| chain(&err))?;
     client.flush().await.map_err(|err| chain(&err))?;
     match replies.next().await {
         Some(_) => Ok(begun.elapsed()),
@@ -162,10 +148,7 @@ async fn ask(
 }
 
 async fn request(client: &Client, subject: &'static str) -> Result<ApiReply, String> {
-    let message = client
-        .request(subject, "".into())
-        .await
-        .map_err(|err| chain(&err))?;
+    let message = client.request(subject, "".into()).await.map_err(|err| chain(&err))?;
     let reply: ApiReply =
         serde_json::from_slice(&message.payload).map_err(|err| format!("answers what is no reply: {err}"))?;
     match reply.error {

@@ -107,10 +107,7 @@ mod tests {
     fn limits_are_frozen_once_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = Limits::kept_or_derived(dir.path(), dir.path()).unwrap();
-        let other = Limits {
-            max_memory: first.max_memory + MIB,
-            ..first
-        };
+        let other = Limits { max_memory: first.max_memory + MIB, ..first };
         fs::write(dir.path().join(FILE_NAME), serde_json::to_string(&other).unwrap()).unwrap();
         assert_eq!(Limits::kept_or_derived(dir.path(), dir.path()), Ok(other));
         fs::write(dir.path().join(FILE_NAME), "{").unwrap();

@@ -283,11 +283,9 @@ mod tests {
 
     #[test]
     fn what_listens_everywhere_is_dialled_on_loopback() {
-        for (listen, dial) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:2", "[::1]:2"),
-            ("[fd00::2]:3", "[fd00::2]:3"),
-        ] {
+        for (listen, dial) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("[fd00::2]:3", "[fd00::2]:3")]
+        {
             assert_eq!(dialable(listen.parse().unwrap()), dial.parse().unwrap());
         }
     }

@@ -87,9 +87,8 @@ impl NatsConfig<'_> {
         });
         if let Some(cluster) = &self.cluster {
             text.block("accounts", |block| {
-                block.block("\"$SYS\"", |block| {
-                    block.value("users", &format!("[{{{}}}]", user(cluster.sys)))
-                });
+                block
+                    .block("\"$SYS\"", |block| block.value("users", &format!("[{{{}}}]", user(cluster.sys))));
             });
             text.block("cluster", |block| cluster.render(block));
         }
@@ -107,25 +106,17 @@ impl Cluster<'_> {
         }
         let credentials = self
             .route
-            .map_or(String::new(), |Credentials { user, password }| {
-                format!("{user}:{}@", password.expose())
-            });
+            .map_or(String::new(), |Credentials { user, password }| format!("{user}:{}@", password.expose()));
         block.list(
             "routes",
-            self.routes
-                .iter()
-                .map(|at| quote(format!("nats://{credentials}{at}").as_bytes())),
+            self.routes.iter().map(|at| quote(format!("nats://{credentials}{at}").as_bytes())),
         );
     }
 }
 
 fn user(credentials: &Credentials) -> String {
     let Credentials { user, password } = credentials;
-    format!(
-        "user: {}, password: {}",
-        quote(user.as_bytes()),
-        quote(password.expose().as_bytes())
-    )
+    format!("user: {}, password: {}", quote(user.as_bytes()), quote(password.expose().as_bytes()))
 }
 
 /// A text that grows by lines, indented by blocks.

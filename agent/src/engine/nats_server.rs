@@ -103,9 +103,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut config = NatsConfig {
             name: "grove-node-1",
-            role: Role::Engine {
-                monitor: "127.0.0.1:8222".parse().unwrap(),
-            },
+            role: Role::Engine { monitor: "127.0.0.1:8222".parse().unwrap() },
             client: "127.0.0.1:4222".parse().unwrap(),
             store_dir: Path::new("/x"),
             limits: Limits::derive(0, 0),
@@ -132,9 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_program_is_told_from_one_that_cannot_run() {
         let config = Path::new("/dev/null");
-        let fault = check_config(Path::new("/nowhere/nats-server"), config)
-            .await
-            .unwrap_err();
+        let fault = check_config(Path::new("/nowhere/nats-server"), config).await.unwrap_err();
         assert_eq!(fault.reason, Reason::EngineMissing);
         assert!(fault.message.contains("/nowhere/nats-server"), "{fault}");
         let fault = check_config(Path::new("/dev/null"), config).await.unwrap_err();

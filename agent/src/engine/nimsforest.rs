@@ -110,10 +110,7 @@ pub fn view(
     }
     let mut by_forest = serde_json::Map::new();
     by_forest.insert(forest.to_string(), Value::Array(nodes));
-    View {
-        content: json!({ "version": 1, "nodes": by_forest }),
-        left_out,
-    }
+    View { content: json!({ "version": 1, "nodes": by_forest }), left_out }
 }
 
 fn entry(id: &str, forest: &ForestId, ip: &str) -> Value {
@@ -163,13 +160,8 @@ mod tests {
     const FIRST: &str = "fe80::1";
 
     fn view_of(entries: &[(&str, &str)], lone: Lone) -> View {
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(id, ip)| Entry {
-                id: (*id).to_owned(),
-                ip: (*ip).to_owned(),
-            })
-            .collect();
+        let entries: Vec<_> =
+            entries.iter().map(|(id, ip)| Entry { id: (*id).to_owned(), ip: (*ip).to_owned() }).collect();
         let (forest, node) = ("grove".parse().unwrap(), "grove-node-1".parse().unwrap());
         let own = "fd00::2".parse().unwrap();
         view(&forest, &node, own, FIRST.parse().unwrap(), &entries, lone)
@@ -177,27 +169,16 @@ mod tests {
 
     fn listed(view: &View) -> Vec<(&str, &str)> {
         let nodes = view.content["nodes"]["grove"].as_array().unwrap();
-        nodes
-            .iter()
-            .map(|node| (node["id"].as_str().unwrap(), node["ip"].as_str().unwrap()))
-            .collect()
+        nodes.iter().map(|node| (node["id"].as_str().unwrap(), node["ip"].as_str().unwrap())).collect()
     }
 
     #[test]
     fn own_entry_bears_the_first_address_and_peers_one_spelling() {
         let view = view_of(
-            &[
-                ("grove-node-2", "FD00::0003"),
-                ("grove-node-1", "fd00::2"),
-                ("grove-node-3", "10.0.0.7"),
-            ],
+            &[("grove-node-2", "FD00::0003"), ("grove-node-1", "fd00::2"), ("grove-node-3", "10.0.0.7")],
             Lone::Listen,
         );
-        let wanted = [
-            ("grove-node-1", FIRST),
-            ("grove-node-2", "fd00::3"),
-            ("grove-node-3", "10.0.0.7"),
-        ];
+        let wanted = [("grove-node-1", FIRST), ("grove-node-2", "fd00::3"), ("grove-node-3", "10.0.0.7")];
         assert_eq!(listed(&view), wanted);
         assert_eq!(view.left_out, [""; 0]);
     }
@@ -205,10 +186,7 @@ mod tests {
     #[test]
     fn a_lone_node_lists_loopback_only_to_listen() {
         let own = [("grove-node-1", "fd00::2")];
-        assert_eq!(
-            listed(&view_of(&own, Lone::Standalone)),
-            [("grove-node-1", FIRST)]
-        );
+        assert_eq!(listed(&view_of(&own, Lone::Standalone)), [("grove-node-1", FIRST)]);
         let wanted = [("grove-node-1", FIRST), ("loopback", "::1")];
         assert_eq!(listed(&view_of(&own, Lone::Listen)), wanted);
         assert_eq!(listed(&view_of(&[], Lone::Listen)), wanted);

@@ -68,11 +68,7 @@ fn listeners(table: &str) -> Vec<Listener> {
         let (ip, port) = fields.nth(1)?.split_once(':')?;
         let state = fields.nth(1)?;
         let inode = fields.nth(5)?.parse().ok()?;
-        let listener = Listener {
-            ip: parse_ip(ip)?,
-            port: u16::from_str_radix(port, 16).ok()?,
-            inode,
-        };
+        let listener = Listener { ip: parse_ip(ip)?, port: u16::from_str_radix(port, 16).ok()?, inode };
         (state == LISTEN).then_some(listener)
     };
     table.lines().filter_map(parse).collect()
@@ -107,10 +103,7 @@ fn owner(proc: &Path, inodes: &[u64]) -> Option<Holder> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .find(|pid| holds(*pid).is_some())?;
     let name = fs::read_to_string(proc.join(format!("{pid}/comm"))).unwrap_or_default();
-    Some(Holder::Process {
-        pid,
-        name: name.trim_end().escape_default().to_string(),
-    })
+    Some(Holder::Process { pid, name: name.trim_end().escape_default().to_string() })
 }
 
 #[cfg(test)]
@@ -127,14 +120,7 @@ mod tests {
         let found = listeners(table);
         if cfg!(target_endian = "little") {
             let ip = Ipv4Addr::LOCALHOST.into();
-            assert_eq!(
-                found,
-                [Listener {
-                    ip,
-                    port: 4222,
-                    inode: 4711
-                }]
-            );
+            assert_eq!(found, [Listener { ip, port: 4222, inode: 4711 }]);
             let v6 = parse_ip("00000000000000000000000001000000");
             assert_eq!(v6, Some(Ipv6Addr::LOCALHOST.into()));
         }

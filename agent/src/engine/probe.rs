@@ -52,10 +52,7 @@ impl Probe {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(deadline: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            monitor: Monitor::new(deadline)?,
-            link: Link::default(),
-        })
+        Ok(Self { monitor: Monitor::new(deadline)?, link: Link::default() })
     }
 
     /// Asks everything. Cancel safe.
@@ -71,15 +68,7 @@ impl Probe {
             Some(address) => self.ask_as_client(address).await,
             None => (Err(not_asked()), Err(not_asked())),
         };
-        EngineObservation {
-            node: target.node.clone(),
-            varz,
-            healthz,
-            jsz,
-            routez,
-            round_trip,
-            api,
-        }
+        EngineObservation { node: target.node.clone(), varz, healthz, jsz, routez, round_trip, api }
     }
 
     async fn ask_as_client(
@@ -98,10 +87,7 @@ impl Probe {
 
 /// `None` where the right server does not answer: then nobody knows the port, or it is somebody else's.
 fn client_address(target: &Target, varz: &Result<Varz, Unanswered>) -> Option<SocketAddr> {
-    let varz = varz
-        .as_ref()
-        .ok()
-        .filter(|varz| varz.server_name == target.node.as_str())?;
+    let varz = varz.as_ref().ok().filter(|varz| varz.server_name == target.node.as_str())?;
     Some(target.client.unwrap_or_else(|| {
         let host = varz.host.parse().unwrap_or(target.monitor.ip());
         SocketAddr::new(host, varz.port)

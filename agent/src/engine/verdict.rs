@@ -22,21 +22,11 @@ pub struct Verdict {
 
 impl Verdict {
     fn pass(value: Value, text: String) -> Self {
-        Self {
-            status: Status::Pass,
-            reason: None,
-            value,
-            text,
-        }
+        Self { status: Status::Pass, reason: None, value, text }
     }
 
     fn fail(reason: Reason, text: String) -> Self {
-        Self {
-            status: Status::Fail,
-            reason: Some(reason),
-            value: Value::Null,
-            text,
-        }
+        Self { status: Status::Fail, reason: Some(reason), value: Value::Null, text }
     }
 }
 
@@ -95,12 +85,7 @@ pub fn jetstream_check(seen: &EngineObservation) -> Verdict {
     match &jsz.meta_cluster {
         None => Verdict::pass(Value::Null, format!("standalone, no meta group; {}", usage(jsz))),
         Some(meta) => {
-            let text = format!(
-                "meta leader {} of {}; {}",
-                meta.leader,
-                meta.cluster_size,
-                usage(jsz)
-            );
+            let text = format!("meta leader {} of {}; {}", meta.leader, meta.cluster_size, usage(jsz));
             Verdict::pass(meta.cluster_size.into(), text)
         }
     }
@@ -133,10 +118,7 @@ mod tests {
                 r#"{"server_id":"NA","server_name":"grove-node-1","version":"2.15.1","port":4222}"#,
             )
             .unwrap()),
-            healthz: Ok(Healthz {
-                status: "ok".to_owned(),
-                error: String::new(),
-            }),
+            healthz: Ok(Healthz { status: "ok".to_owned(), error: String::new() }),
             jsz: Ok(Jsz::default()),
             routez: Ok(Routez::default()),
             round_trip: Ok(RoundTrip {
@@ -148,10 +130,7 @@ mod tests {
     }
 
     fn unanswered() -> Unanswered {
-        Unanswered {
-            what: "http://127.0.0.1:8222/x".to_owned(),
-            why: "connection refused".to_owned(),
-        }
+        Unanswered { what: "http://127.0.0.1:8222/x".to_owned(), why: "connection refused".to_owned() }
     }
 
     fn ill(change: impl FnOnce(&mut EngineObservation)) -> EngineObservation {
@@ -172,11 +151,8 @@ mod tests {
     #[test]
     fn the_meta_group_is_the_value() {
         let seen = ill(|seen| {
-            seen.jsz.as_mut().unwrap().meta_cluster = Some(MetaCluster {
-                leader: "n2".to_owned(),
-                cluster_size: 3,
-                replicas: Vec::new(),
-            });
+            seen.jsz.as_mut().unwrap().meta_cluster =
+                Some(MetaCluster { leader: "n2".to_owned(), cluster_size: 3, replicas: Vec::new() });
         });
         assert_eq!(jetstream_check(&seen).value, Value::from(3));
     }
@@ -185,10 +161,7 @@ mod tests {
     fn each_failure_of_the_server_has_its_reason() {
         let cases: [(Reason, EngineObservation); 6] = [
             (Reason::NatsUnreachable, ill(|seen| seen.varz = Err(unanswered()))),
-            (
-                Reason::NatsUnreachable,
-                ill(|seen| seen.healthz = Err(unanswered())),
-            ),
+            (Reason::NatsUnreachable, ill(|seen| seen.healthz = Err(unanswered()))),
             (
                 Reason::NatsWrongServer,
                 ill(|seen| seen.varz.as_mut().unwrap().server_name = "other".to_owned()),
@@ -197,10 +170,7 @@ mod tests {
                 Reason::NatsUnhealthy,
                 ill(|seen| seen.healthz.as_mut().unwrap().status = "unavailable".to_owned()),
             ),
-            (
-                Reason::NatsNoRoundTrip,
-                ill(|seen| seen.round_trip = Err(unanswered())),
-            ),
+            (Reason::NatsNoRoundTrip, ill(|seen| seen.round_trip = Err(unanswered()))),
             (
                 Reason::NatsWrongServer,
                 ill(|seen| seen.round_trip.as_mut().unwrap().server_name = "other".to_owned()),
@@ -208,12 +178,7 @@ mod tests {
         ];
         for (reason, seen) in cases {
             let verdict = nats_check(&seen);
-            assert_eq!(
-                (verdict.status, verdict.reason),
-                (Status::Fail, Some(reason)),
-                "{}",
-                verdict.text
-            );
+            assert_eq!((verdict.status, verdict.reason), (Status::Fail, Some(reason)), "{}", verdict.text);
         }
     }
 
@@ -221,31 +186,14 @@ mod tests {
     fn each_failure_of_jetstream_has_its_reason() {
         let leaderless = Some(MetaCluster::default());
         let cases: [(Reason, EngineObservation); 4] = [
-            (
-                Reason::JetstreamNoAnswer,
-                ill(|seen| seen.jsz = Err(unanswered())),
-            ),
-            (
-                Reason::JetstreamNoAnswer,
-                ill(|seen| seen.api = Err(unanswered())),
-            ),
-            (
-                Reason::JetstreamDisabled,
-                ill(|seen| seen.jsz.as_mut().unwrap().disabled = true),
-            ),
-            (
-                Reason::JetstreamNoLeader,
-                ill(|seen| seen.jsz.as_mut().unwrap().meta_cluster = leaderless),
-            ),
+            (Reason::JetstreamNoAnswer, ill(|seen| seen.jsz = Err(unanswered()))),
+            (Reason::JetstreamNoAnswer, ill(|seen| seen.api = Err(unanswered()))),
+            (Reason::JetstreamDisabled, ill(|seen| seen.jsz.as_mut().unwrap().disabled = true)),
+            (Reason::JetstreamNoLeader, ill(|seen| seen.jsz.as_mut().unwrap().meta_cluster = leaderless)),
         ];
         for (reason, seen) in cases {
             let verdict = jetstream_check(&seen);
-            assert_eq!(
-                (verdict.status, verdict.reason),
-                (Status::Fail, Some(reason)),
-                "{}",
-                verdict.text
-            );
+            assert_eq!((verdict.status, verdict.reason), (Status::Fail, Some(reason)), "{}", verdict.text);
         }
     }
 }

@@ -70,10 +70,7 @@ fn bindable(ip: Ipv6Addr) -> bool {
 
 async fn get<T: serde::de::DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, NoAnswer> {
     let url = format!("http://{address}/{path}");
-    let failed = |err: &reqwest::Error| NoAnswer {
-        url: url.clone(),
-        cause: cause(err),
-    };
+    let failed = |err: &reqwest::Error| NoAnswer { url: url.clone(), cause: cause(err) };
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(DEADLINE)

@@ -71,9 +71,7 @@ fn checks(snapshot: &Snapshot, audience: Audience, now: Instant, wall: Timestamp
     let limit = snapshot.interval * STALE_AFTER;
     let make = |finding: &Finding, unit: &str, fatal: bool| {
         let age = finding.at.map(|at| now.saturating_duration_since(at));
-        let time = age
-            .and_then(|age| SignedDuration::try_from(age).ok())
-            .map_or(wall, |age| wall - age);
+        let time = age.and_then(|age| SignedDuration::try_from(age).ok()).map_or(wall, |age| wall - age);
         let mut check = Check {
             status: finding.status,
             time: rfc3339(time),
@@ -84,17 +82,9 @@ fn checks(snapshot: &Snapshot, audience: Audience, now: Instant, wall: Timestamp
             peers: finding.peers.as_ref().map(|peers| peer_reports(peers, audience)),
         };
         if let Some(age) = age.filter(|age| *age > limit) {
-            check.status = if fatal {
-                Status::Fail
-            } else {
-                check.status.max(Status::Warn)
-            };
+            check.status = if fatal { Status::Fail } else { check.status.max(Status::Warn) };
             check.reason = Some(Reason::Stale.code().to_owned());
-            check.output = format!(
-                "last looked at {} s ago; it said: {}",
-                age.as_secs(),
-                finding.output
-            );
+            check.output = format!("last looked at {} s ago; it said: {}", age.as_secs(), finding.output);
         }
         [check]
     };

@@ -51,48 +51,26 @@ fn wall() -> Timestamp {
 #[test]
 fn a_fresh_snapshot_passes() {
     let now = Instant::now();
-    let report = report(
-        &snapshot(now),
-        Audience::Trusted,
-        now + Duration::from_secs(2),
-        wall(),
-    );
+    let report = report(&snapshot(now), Audience::Trusted, now + Duration::from_secs(2), wall());
     assert_eq!(report.status, Status::Pass);
     assert_eq!(report.checks.engine_process[0].observed_value, 4711);
     assert_eq!(report.checks.nats_server[0].observed_value, 0.512);
     assert_eq!(report.checks.registry_entry[0].observed_value, 2);
     assert_eq!(report.checks.registry_entry[0].time, "2026-11-22T20:16:53Z");
-    assert!(
-        report
-            .checks
-            .iter()
-            .iter()
-            .all(|(_, check)| check.reason.is_none())
-    );
+    assert!(report.checks.iter().iter().all(|(_, check)| check.reason.is_none()));
 }
 
 #[test]
 fn what_is_older_than_three_intervals_is_stale_and_the_fatal_two_fail() {
     let now = Instant::now();
-    let at = |seconds| {
-        report(
-            &snapshot(now),
-            Audience::Trusted,
-            now + Duration::from_secs(seconds),
-            wall(),
-        )
-    };
+    let at = |seconds| report(&snapshot(now), Audience::Trusted, now + Duration::from_secs(seconds), wall());
     assert_eq!(at(15).status, Status::Pass);
     let stale = at(16);
     assert_eq!(stale.status, Status::Fail);
     for (key, check) in stale.checks.iter() {
         assert_eq!(check.reason.as_deref(), Some("stale"), "{key}");
         let fatal = matches!(key, "engine:process" | "nats:server");
-        assert_eq!(
-            check.status,
-            if fatal { Status::Fail } else { Status::Warn },
-            "{key}"
-        );
+        assert_eq!(check.status, if fatal { Status::Fail } else { Status::Warn }, "{key}");
     }
 }
 
@@ -101,17 +79,10 @@ fn strangers_see_neither_log_lines_nor_addresses_of_peers() {
     let now = Instant::now();
     let snapshot = snapshot(now);
     let peers = |ip: &str| {
-        let report = report(
-            &snapshot,
-            Audience::of(ip.parse().unwrap(), &snapshot),
-            now,
-            wall(),
-        );
+        let report = report(&snapshot, Audience::of(ip.parse().unwrap(), &snapshot), now, wall());
         (
             report.engine.log_tail.len(),
-            report.checks.peers_reachable[0].peers.as_ref().unwrap()[0]
-                .address
-                .is_some(),
+            report.checks.peers_reachable[0].peers.as_ref().unwrap()[0].address.is_some(),
         )
     };
     assert_eq!(peers("127.3.2.1"), (1, true));
@@ -126,19 +97,10 @@ fn before_the_first_look_everything_fails_as_starting() {
     let now = Instant::now();
     let mut snapshot = snapshot(now);
     snapshot.findings = Findings::starting();
-    let report = report(
-        &snapshot,
-        Audience::Trusted,
-        now + Duration::from_secs(60),
-        wall(),
-    );
+    let report = report(&snapshot, Audience::Trusted, now + Duration::from_secs(60), wall());
     assert_eq!(report.status, Status::Fail);
     for (key, check) in report.checks.iter() {
-        assert_eq!(
-            (check.status, check.reason.as_deref()),
-            (Status::Fail, Some("starting")),
-            "{key}"
-        );
+        assert_eq!((check.status, check.reason.as_deref()), (Status::Fail, Some("starting")), "{key}");
     }
 }
 
@@ -146,10 +108,7 @@ fn before_the_first_look_everything_fails_as_starting() {
 fn a_warning_says_what_to_do() {
     let now = Instant::now();
     let mut snapshot = snapshot(now);
-    let fault = Fault::new(
-        Reason::RegistryFull,
-        "failed to write /mnt/forest/registry.json: no space left",
-    );
+    let fault = Fault::new(Reason::RegistryFull, "failed to write /mnt/forest/registry.json: no space left");
     snapshot.findings.registry_entry = Finding::of(Status::Warn, &fault, Observed::Nothing, now);
     let report = report(&snapshot, Audience::Trusted, now, wall());
     assert_eq!(report.status, Status::Warn);

@@ -101,11 +101,7 @@ async fn health(
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
 ) -> Response {
     let (_, report) = current(&snapshots, caller);
-    let code = if report.status == Status::Fail {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    };
+    let code = if report.status == Status::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -142,10 +138,7 @@ async fn readyz(
         .map(|(key, check)| json!({"check": key, "reason": check.reason, "output": check.output}))
         .collect();
     let ready = missing.is_empty();
-    verdict(
-        ready,
-        json!({"status": if ready { "pass" } else { "fail" }, "missing": missing}),
-    )
+    verdict(ready, json!({"status": if ready { "pass" } else { "fail" }, "missing": missing}))
 }
 
 async fn events(State(snapshots): State<Snapshots>) -> Json<Value> {
@@ -154,22 +147,12 @@ async fn events(State(snapshots): State<Snapshots>) -> Json<Value> {
 }
 
 async fn unknown(request: Request) -> Response {
-    let message = format!(
-        "no {}; there are /health, /livez, /readyz and /events",
-        request.uri().path()
-    );
-    (
-        StatusCode::NOT_FOUND,
-        Json(json!({"error": {"reason": "not_found", "message": message}})),
-    )
+    let message = format!("no {}; there are /health, /livez, /readyz and /events", request.uri().path());
+    (StatusCode::NOT_FOUND, Json(json!({"error": {"reason": "not_found", "message": message}})))
         .into_response()
 }
 
 fn verdict(good: bool, body: Value) -> Response {
-    let code = if good {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()
 }

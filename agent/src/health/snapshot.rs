@@ -140,14 +140,7 @@ impl Finding {
     #[must_use]
     pub fn of(status: Status, fault: &Fault, observed: Observed, at: Instant) -> Self {
         let output = format!("{}; {}", fault.message, fault.reason.remedy());
-        Self {
-            status,
-            reason: Some(fault.reason),
-            output,
-            observed,
-            at: Some(at),
-            peers: None,
-        }
+        Self { status, reason: Some(fault.reason), output, observed, at: Some(at), peers: None }
     }
 
     /// Not looked at yet: `fail`, reason `starting`.

@@ -53,18 +53,12 @@ impl ConfigError {
     /// The file cannot be read as text.
     pub(super) fn unreadable(path: &Path, what: impl Into<String>, remedy: &'static str) -> Self {
         let what = what.into();
-        Self {
-            path: path.to_owned(),
-            kind: Kind::Unreadable { what, remedy },
-        }
+        Self { path: path.to_owned(), kind: Kind::Unreadable { what, remedy } }
     }
 
     /// Its content is not right.
     pub(super) fn invalid(path: &Path, problem: Problem) -> Self {
-        Self {
-            path: path.to_owned(),
-            kind: Kind::Invalid(problem),
-        }
+        Self { path: path.to_owned(), kind: Kind::Invalid(problem) }
     }
 
     /// The stable code.
@@ -104,12 +98,7 @@ impl ConfigError {
 impl Problem {
     /// A problem with no key to blame.
     pub(super) fn of_the_file(at: Place, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            at,
-            key: String::new(),
-            what: what.into(),
-            remedy: remedy.into(),
-        }
+        Self { at, key: String::new(), what: what.into(), remedy: remedy.into() }
     }
 }
 

@@ -20,11 +20,7 @@ impl Settings {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let bytes = read(path).map_err(|err| unreadable(path, &err))?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(ConfigError::unreadable(
-                path,
-                "is larger than 1 MiB",
-                "name an agent.yaml",
-            ));
+            return Err(ConfigError::unreadable(path, "is larger than 1 MiB", "name an agent.yaml"));
         }
         match std::str::from_utf8(&bytes) {
             Ok(text) => Self::parse(text, path),
@@ -64,10 +60,7 @@ fn unreadable(path: &Path, err: &io::Error) -> ConfigError {
 fn not_utf8(valid: &[u8]) -> Problem {
     let text = String::from_utf8_lossy(valid);
     let line = text.rsplit('\n').next().unwrap_or_default();
-    let at = Place {
-        line: text.matches('\n').count() as u64 + 1,
-        column: line.chars().count() as u64 + 1,
-    };
+    let at = Place { line: text.matches('\n').count() as u64 + 1, column: line.chars().count() as u64 + 1 };
     Problem::of_the_file(at, "not UTF-8 text", "save the file as UTF-8")
 }
 
@@ -78,10 +71,7 @@ mod tests {
     /// Tests may run as root, whom no file refuses: the kernel's answer is made up.
     #[test]
     fn no_permission_asks_for_sudo() {
-        let err = unreadable(
-            Path::new("/etc/morpheus/agent.yaml"),
-            &io::ErrorKind::PermissionDenied.into(),
-        );
+        let err = unreadable(Path::new("/etc/morpheus/agent.yaml"), &io::ErrorKind::PermissionDenied.into());
         insta::assert_snapshot!(err, @"/etc/morpheus/agent.yaml: cannot be read: permission denied; run with sudo");
     }
 }

@@ -73,10 +73,7 @@ impl Node {
                     .collect(),
             ),
         };
-        Self {
-            at: place(yaml.referenced),
-            kind,
-        }
+        Self { at: place(yaml.referenced), kind }
     }
 }
 
@@ -105,10 +102,7 @@ fn plain(text: Option<String>) -> Kind {
 }
 
 fn place(location: Location) -> Place {
-    Place {
-        line: location.line().max(1),
-        column: location.column().max(1),
-    }
+    Place { line: location.line().max(1), column: location.column().max(1) }
 }
 
 /// The parser's errors in our words. Its own texts are used only where they are fixed ones.
@@ -126,10 +120,7 @@ fn problem(err: &Error, source: &str) -> Problem {
             format!("not YAML: {}", msg.replace('\n', " ")),
             "check the indentation, the quotes and the brackets here and in the line before",
         ),
-        Error::Budget {
-            breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. },
-            ..
-        }
+        Error::Budget { breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. }, .. }
         | Error::UnknownAnchor { .. } => (
             "anchors (&) and aliases (*) are not read here".to_owned(),
             "write the value out, or put it in quotes",
@@ -151,9 +142,7 @@ fn line(source: &str, at: Place) -> &str {
 /// May this key be shown? Nothing but a plain word is: anything else may be a misplaced value.
 pub(super) fn is_word(key: &str) -> bool {
     (1..=64).contains(&key.len())
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 /// What the parser hands over; scalars that it took for numbers or booleans are looked up in the source.

@@ -10,15 +10,8 @@ use super::validate::path_or;
 use super::value;
 
 /// The mount options if the file gives none.
-const OPTIONS: [&str; 7] = [
-    "seal",
-    "vers=3.1.1",
-    "soft",
-    "echo_interval=5",
-    "closetimeo=0",
-    "file_mode=0600",
-    "dir_mode=0700",
-];
+const OPTIONS: [&str; 7] =
+    ["seal", "vers=3.1.1", "soft", "echo_interval=5", "closetimeo=0", "file_mode=0600", "dir_mode=0700"];
 
 /// Options that the agent sets itself, and the key that they come from.
 const OWN: [(&str, &str); 15] = [
@@ -62,10 +55,9 @@ fn mountpoint(field: &Field<'_>) -> Result<PathBuf, Problem> {
     let path = value::path(field)?;
     match path.parent() {
         Some(_) => Ok(path),
-        None => Err(field.problem(
-            "is the root directory",
-            "choose a directory of its own, like /mnt/forest",
-        )),
+        None => {
+            Err(field.problem("is the root directory", "choose a directory of its own, like /mnt/forest"))
+        }
     }
 }
 
@@ -76,9 +68,7 @@ fn source(field: &Field<'_>) -> Result<(String, String), Problem> {
     if text.contains('\\') {
         return Err(wrong("has backslashes"));
     }
-    let rest = text
-        .strip_prefix("//")
-        .ok_or_else(|| wrong("does not begin with two slashes"))?;
+    let rest = text.strip_prefix("//").ok_or_else(|| wrong("does not begin with two slashes"))?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.strip_suffix('/').unwrap_or(path);
     if host.contains('@') {
@@ -96,9 +86,7 @@ fn source(field: &Field<'_>) -> Result<(String, String), Problem> {
 
 /// A name, or an IP literal with its brackets taken off.
 fn host(text: &str) -> Option<String> {
-    let literal = text
-        .strip_prefix('[')
-        .map_or(Some(text), |rest| rest.strip_suffix(']'))?;
+    let literal = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
     if literal.contains(':') || literal.len() != text.len() {
         return literal.parse::<Ipv6Addr>().ok().map(|ip| ip.to_string());
     }
@@ -129,10 +117,7 @@ fn option(field: &Field<'_>) -> Result<String, Problem> {
         ));
     }
     if text.contains(',') {
-        return Err(field.problem(
-            "an option with a comma in it",
-            "write each option as an item of its own",
-        ));
+        return Err(field.problem("an option with a comma in it", "write each option as an item of its own"));
     }
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(field.problem("an option without a plain name", "write name or name=value"));

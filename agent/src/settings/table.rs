@@ -27,10 +27,7 @@ const VOCABULARY: [(&str, &[&str]); 9] = [
             "node_info",
         ],
     ),
-    (
-        "share",
-        &["source", "mountpoint", "username", "password_file", "options"],
-    ),
+    ("share", &["source", "mountpoint", "username", "password_file", "options"]),
     ("engine", &["kind", "binary", "download", "data_dir"]),
     ("engine.download", &["url", "sha256"]),
     ("witness", &["binary", "download", "listen"]),
@@ -56,10 +53,7 @@ pub(super) struct Field<'a> {
 impl<'a> Table<'a> {
     /// The file's top level.
     pub(super) fn root(node: &'a Node) -> Result<Self, Problem> {
-        let root = Field {
-            path: String::new(),
-            node,
-        };
+        let root = Field { path: String::new(), node };
         root.table()
     }
 
@@ -77,16 +71,8 @@ impl<'a> Table<'a> {
 
     /// The mapping of `key`; one that is left out is an empty one, so that its own keys take their defaults.
     pub(super) fn section(&self, key: &'static str) -> Result<Self, Problem> {
-        self.get(key).map_or_else(
-            || {
-                Ok(Self {
-                    path: join(&self.path, key),
-                    at: self.at,
-                    entries: &[],
-                })
-            },
-            Field::table,
-        )
+        self.get(key)
+            .map_or_else(|| Ok(Self { path: join(&self.path, key), at: self.at, entries: &[] }), Field::table)
     }
 
     /// The value of a dotted `name`, if the file has it; for rules about several values, once all are valid.
@@ -101,10 +87,7 @@ impl<'a> Table<'a> {
                 _ => &[],
             };
         }
-        found.map(|node| Field {
-            path: name.to_owned(),
-            node,
-        })
+        found.map(|node| Field { path: name.to_owned(), node })
     }
 
     /// A problem of the value named `name`, or, where that is a default, of this mapping.
@@ -134,12 +117,7 @@ impl<'a> Table<'a> {
 impl<'a> Field<'a> {
     /// A problem of this value.
     pub(super) fn problem(&self, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
-        Problem {
-            at: self.node.at,
-            key: self.path.clone(),
-            what: what.into(),
-            remedy: remedy.into(),
-        }
+        Problem { at: self.node.at, key: self.path.clone(), what: what.into(), remedy: remedy.into() }
     }
 
     /// The value as a text on one line, not empty.
@@ -157,9 +135,7 @@ impl<'a> Field<'a> {
         T: FromStr,
         T::Err: Display,
     {
-        self.text()?
-            .parse()
-            .map_err(|err: T::Err| self.problem(err.to_string(), remedy))
+        self.text()?.parse().map_err(|err: T::Err| self.problem(err.to_string(), remedy))
     }
 
     /// The value as `true` or `false`.
@@ -176,10 +152,7 @@ impl<'a> Field<'a> {
         let Kind::List(items) = &self.node.kind else {
             return Err(self.wrong_kind("a list, [a, b]"));
         };
-        let item = |node: &'a Node| Self {
-            path: self.path.clone(),
-            node,
-        };
+        let item = |node: &'a Node| Self { path: self.path.clone(), node };
         Ok(items.iter().map(item).collect())
     }
 
@@ -188,30 +161,17 @@ impl<'a> Field<'a> {
         let Kind::Map(entries) = &self.node.kind else {
             return Err(self.wrong_kind("a mapping, `key: value` lines"));
         };
-        let known = VOCABULARY
-            .iter()
-            .find(|(name, _)| *name == self.path)
-            .map_or(&[][..], |(_, keys)| *keys);
-        match entries
-            .iter()
-            .find(|(key, _)| !known.contains(&key.name.as_str()))
-        {
+        let known = VOCABULARY.iter().find(|(name, _)| *name == self.path).map_or(&[][..], |(_, keys)| *keys);
+        match entries.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
             Some((key, _)) => Err(unknown(&self.path, key, known)),
-            None => Ok(Table {
-                path: self.path,
-                at: self.node.at,
-                entries,
-            }),
+            None => Ok(Table { path: self.path, at: self.node.at, entries }),
         }
     }
 
     fn wrong_kind(&self, wanted: &str) -> Problem {
         let found = match &self.node.kind {
             Kind::Empty if self.path.is_empty() => {
-                return self.problem(
-                    "the file holds no settings",
-                    "write at least forest_id and node_id",
-                );
+                return self.problem("the file holds no settings", "write at least forest_id and node_id");
             }
             Kind::Empty => return self.problem("has no value", "give it one, or leave the key out"),
             Kind::Unplain => {
@@ -263,9 +223,7 @@ fn remedy(path: &str, key: &str, known: &[&str]) -> String {
     {
         return format!("did you mean `{near}`?");
     }
-    let elsewhere = VOCABULARY
-        .iter()
-        .find(|(table, keys)| *table != path && keys.contains(&key));
+    let elsewhere = VOCABULARY.iter().find(|(table, keys)| *table != path && keys.contains(&key));
     match elsewhere {
         Some(("", _)) => format!("`{key}` belongs at the top level"),
         Some((table, _)) => format!("`{key}` belongs below `{table}`"),
@@ -293,12 +251,7 @@ mod tests {
 
     #[test]
     fn distance_counts_letters() {
-        for (a, b, letters) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("node", "node", 0),
-        ] {
+        for (a, b, letters) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("node", "node", 0)] {
             assert_eq!((distance(a, b), distance(b, a)), (letters, letters), "{a} {b}");
         }
     }
@@ -308,9 +261,7 @@ mod tests {
         for (table, keys) in VOCABULARY {
             assert!(!keys.is_empty());
             let (parent, key) = table.rsplit_once('.').unwrap_or(("", table));
-            let known = VOCABULARY
-                .iter()
-                .any(|(name, keys)| *name == parent && keys.contains(&key));
+            let known = VOCABULARY.iter().any(|(name, keys)| *name == parent && keys.contains(&key));
             assert!(table.is_empty() || known, "{table}");
         }
     }

@@ -23,9 +23,7 @@ pub(super) fn settings(node: &Node) -> Result<Settings, Problem> {
     let settings = Settings {
         forest: root.require("forest_id", "grove")?.parse("")?,
         node: root.require("node_id", "grove-node-1")?.parse("")?,
-        address: root
-            .get("address")
-            .map_or(Ok(AddressChoice::Auto), |field| address(&field))?,
+        address: root.get("address").map_or(Ok(AddressChoice::Auto), |field| address(&field))?,
         registry: path_or(&root, "registry", registry)?,
         poll_interval: root
             .get("poll_interval")
@@ -51,25 +49,19 @@ pub(super) fn path_or(
     key: &'static str,
     default: impl Into<PathBuf>,
 ) -> Result<PathBuf, Problem> {
-    table
-        .get(key)
-        .map_or_else(|| Ok(default.into()), |field| value::path(&field))
+    table.get(key).map_or_else(|| Ok(default.into()), |field| value::path(&field))
 }
 
 fn address(field: &Field<'_>) -> Result<AddressChoice, Problem> {
     match field.text()? {
         "auto" => Ok(AddressChoice::Auto),
-        _ => field
-            .parse("write an address of this machine, or auto")
-            .map(AddressChoice::Given),
+        _ => field.parse("write an address of this machine, or auto").map(AddressChoice::Given),
     }
 }
 
 /// The default binary goes by the kind.
 fn engine(table: &Table<'_>) -> Result<Engine, Problem> {
-    let kind = table
-        .get("kind")
-        .map_or(Ok(EngineKind::NatsServer), |field| engine_kind(&field))?;
+    let kind = table.get("kind").map_or(Ok(EngineKind::NatsServer), |field| engine_kind(&field))?;
     let binary = match kind {
         EngineKind::NatsServer => "/opt/nimsforest/bin/nats-server",
         EngineKind::Nimsforest => "/opt/nimsforest/bin/forest",
@@ -88,10 +80,7 @@ fn engine_kind(field: &Field<'_>) -> Result<EngineKind, Problem> {
         .into_iter()
         .find(|kind| kind.as_str() == text)
         .ok_or_else(|| {
-            field.problem(
-                format!("`{text}` is not a kind of engine"),
-                "write nats-server or nimsforest",
-            )
+            field.problem(format!("`{text}` is not a kind of engine"), "write nats-server or nimsforest")
         })
 }
 
@@ -138,20 +127,13 @@ fn firewall(table: &Table<'_>) -> Result<Firewall, Problem> {
     let sources = |field: Field<'_>| field.list()?.iter().map(value::network).collect();
     Ok(Firewall {
         manage: table.get("manage").map_or(Ok(true), |field| field.flag())?,
-        monitoring_from: table
-            .get("monitoring_from")
-            .map_or_else(|| Ok(vec!["any".to_owned()]), sources)?,
+        monitoring_from: table.get("monitoring_from").map_or_else(|| Ok(vec!["any".to_owned()]), sources)?,
     })
 }
 
 /// No two servers of this node may want the same port. Blamed is the value the file gives, not a default.
 fn ports(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
-    let Listen {
-        client,
-        cluster,
-        monitor,
-        health,
-    } = settings.listen;
+    let Listen { client, cluster, monitor, health } = settings.listen;
     let witness = settings.witness_listen();
     let all = [
         ("listen.client", client),
@@ -164,11 +146,7 @@ fn ports(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
     for (index, (name, address)) in all.iter().enumerate().rev() {
         for (other, taken) in &all[..index] {
             if overlap(*address, *taken) {
-                let (key, against) = if root.find(name).is_some() {
-                    (name, other)
-                } else {
-                    (other, name)
-                };
+                let (key, against) = if root.find(name).is_some() { (name, other) } else { (other, name) };
                 return Err(root.problem(
                     key,
                     format!("wants the port {} that {against} has", taken.port()),
@@ -190,36 +168,20 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 /// stands on another line.
 fn paths(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
     if settings.state_dir == settings.runtime_dir {
-        let key = if root.find("runtime_dir").is_some() {
-            "runtime_dir"
-        } else {
-            "state_dir"
-        };
+        let key = if root.find("runtime_dir").is_some() { "runtime_dir" } else { "state_dir" };
         return Err(root.problem(
             key,
             "is both state_dir and runtime_dir",
             "give each a directory of its own",
         ));
     }
-    let Some(Share {
-        mountpoint,
-        password_file,
-        ..
-    }) = &settings.share
-    else {
+    let Some(Share { mountpoint, password_file, .. }) = &settings.share else {
         return Ok(());
     };
     let below = |path: &Path| path.starts_with(mountpoint);
     if !below(&settings.registry) || settings.registry == *mountpoint {
-        let what = format!(
-            "`{}` is not below the share's mountpoint",
-            settings.registry.display()
-        );
-        return Err(root.problem(
-            "registry",
-            what,
-            "put it below share.mountpoint, or take `share` out",
-        ));
+        let what = format!("`{}` is not below the share's mountpoint", settings.registry.display());
+        return Err(root.problem("registry", what, "put it below share.mountpoint, or take `share` out"));
     }
     let own = [
         ("state_dir", &settings.state_dir),

@@ -19,10 +19,7 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Problem> {
     let text = field.text()?;
     let path = PathBuf::from(text);
     if !path.is_absolute() {
-        return Err(field.problem(
-            format!("`{text}` is not an absolute path"),
-            "begin it with a slash",
-        ));
+        return Err(field.problem(format!("`{text}` is not an absolute path"), "begin it with a slash"));
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(field.problem(format!("`{text}` goes upwards"), "write the path without `..`"));
@@ -53,10 +50,9 @@ pub(super) fn socket(field: &Field<'_>) -> Result<SocketAddr, Problem> {
         )
     })?;
     if address.port() == 0 {
-        return Err(field.problem(
-            "port 0 is any port, which no peer could find",
-            "give a port from 1 to 65535",
-        ));
+        return Err(
+            field.problem("port 0 is any port, which no peer could find", "give a port from 1 to 65535")
+        );
     }
     Ok(address)
 }
@@ -71,9 +67,8 @@ pub(super) fn network(field: &Field<'_>) -> Result<String, Problem> {
             field.parse::<Address>(remedy)?;
         }
         Some((ip, prefix)) => {
-            let ip: IpAddr = ip
-                .parse()
-                .map_err(|_| field.problem(format!("`{text}` is not a network"), remedy))?;
+            let ip: IpAddr =
+                ip.parse().map_err(|_| field.problem(format!("`{text}` is not a network"), remedy))?;
             let most = if ip.is_ipv4() { 32 } else { 128 };
             if prefix.parse::<u8>().is_ok_and(|bits| bits <= most) {
                 return Ok(text.to_owned());
@@ -87,10 +82,7 @@ pub(super) fn network(field: &Field<'_>) -> Result<String, Problem> {
 /// Where to download from. The URL is never shown: it may bear a token.
 pub(super) fn url(field: &Field<'_>) -> Result<Url, Problem> {
     let url: Url = field.text()?.parse().map_err(|err| {
-        field.problem(
-            format!("is not a URL: {err}"),
-            "write https://host/path or file:///path",
-        )
+        field.problem(format!("is not a URL: {err}"), "write https://host/path or file:///path")
     })?;
     if !matches!(url.scheme(), "https" | "http" | "file") {
         return Err(field.problem("the URL's scheme is not supported", "use https, http or file"));
@@ -102,10 +94,7 @@ pub(super) fn url(field: &Field<'_>) -> Result<Url, Problem> {
         ));
     }
     if url.scheme() == "file" && url.host().is_some() {
-        return Err(field.problem(
-            "the file URL names a host",
-            "write file:///path, with three slashes",
-        ));
+        return Err(field.problem("the file URL names a host", "write file:///path, with three slashes"));
     }
     Ok(url)
 }
@@ -115,10 +104,7 @@ pub(super) fn sha256(field: &Field<'_>) -> Result<[u8; 32], Problem> {
     let text = field.text()?;
     let wrong = |what| field.problem(what, "write what `sha256sum FILE` prints");
     if text.len() != 64 {
-        return Err(wrong(format!(
-            "has {} characters, and a sha256 has 64",
-            text.chars().count()
-        )));
+        return Err(wrong(format!("has {} characters, and a sha256 has 64", text.chars().count())));
     }
     let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {

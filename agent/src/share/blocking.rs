@@ -33,10 +33,7 @@ pub(super) fn see(kernel: &dyn Mounter, mountpoint: &Path) -> Result<Seen, Fault
     };
     let begun = Instant::now();
     Ok(match kernel.probe(mountpoint, &mount) {
-        Ok(()) => Seen::Alive(Look {
-            mount,
-            latency: begun.elapsed(),
-        }),
+        Ok(()) => Seen::Alive(Look { mount, latency: begun.elapsed() }),
         Err(DirError::NotMounted { .. }) => Seen::Absent,
         Err(DirError::Io { source, .. }) => Seen::Failing(mount, source),
     })
@@ -74,9 +71,7 @@ pub(super) fn mount(
         let message = chain(&err);
         Fault::new(Reason::ShareMountFailed, message)
     })?;
-    kernel
-        .mount(request)
-        .map_err(|errno| errno::mount_fault(share, address, errno))?;
+    kernel.mount(request).map_err(|errno| errno::mount_fault(share, address, errno))?;
     tracing::info!(source = request.source, mountpoint = %mountpoint.display(), %address, "mounted the share");
     Ok(())
 }

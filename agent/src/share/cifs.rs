@@ -58,19 +58,12 @@ impl Request {
             Fault::new(Reason::ShareMountFailed, message)
         };
         if data.len() > DATA_MAX {
-            return Err(fault(&format!(
-                "are longer than the {DATA_MAX} bytes that mount(2) takes"
-            )));
+            return Err(fault(&format!("are longer than the {DATA_MAX} bytes that mount(2) takes")));
         }
         if CStr::from_bytes_with_nul(&data).is_err() {
             return Err(fault("hold a NUL byte"));
         }
-        Ok(Self {
-            source: source(share),
-            target: share.mountpoint.clone(),
-            flags,
-            data,
-        })
+        Ok(Self { source: source(share), target: share.mountpoint.clone(), flags, data })
     }
 
     /// The data of the call: options, user name and password. Not to be shown to anyone but the kernel.
@@ -90,10 +83,7 @@ pub fn source(share: &Share) -> String {
 #[must_use]
 pub fn port(share: &Share) -> u16 {
     let (_, options) = split_options(&share.options);
-    let given = options
-        .iter()
-        .rev()
-        .find_map(|option| option.strip_prefix("port="));
+    let given = options.iter().rev().find_map(|option| option.strip_prefix("port="));
     given.and_then(|port| port.parse().ok()).unwrap_or(SMB_PORT)
 }
 
@@ -140,24 +130,15 @@ fn flag(word: &str) -> Option<(MountFlags, bool)> {
 }
 
 fn is_for_fstab(word: &str) -> bool {
-    let known = [
-        "defaults", "auto", "noauto", "nofail", "_netdev", "users", "nousers",
-    ];
+    let known = ["defaults", "auto", "noauto", "nofail", "_netdev", "users", "nousers"];
     known.contains(&word) || word.starts_with("x-") || word.starts_with("comment=")
 }
 
 /// `ip=…,username=…,password=…,options` and a NUL. Allocated once: a buffer that grows leaves copies behind.
 fn data(share: &Share, address: SocketAddr, password: &str, options: &[&str]) -> Zeroizing<Vec<u8>> {
     let ip = ip(address);
-    let fields = [
-        ("ip", ip.as_str()),
-        ("username", &share.username),
-        ("password", password),
-    ];
-    let length = fields
-        .iter()
-        .map(|(key, value)| key.len() + 2 + 2 * value.len())
-        .sum::<usize>()
+    let fields = [("ip", ip.as_str()), ("username", &share.username), ("password", password)];
+    let length = fields.iter().map(|(key, value)| key.len() + 2 + 2 * value.len()).sum::<usize>()
         + options.iter().map(|option| option.len() + 1).sum::<usize>();
     let mut data = Zeroizing::new(Vec::with_capacity(length + 1));
     for (key, value) in fields {

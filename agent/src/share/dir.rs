@@ -87,13 +87,9 @@ impl ShareDir {
         let fd = rustix::fs::openat(CWD, mountpoint, DIRECTORY, Mode::empty())
             .map_err(|source| failed("open", mountpoint, source))?;
         // The mount's id is the kernel's own: the share's server is not asked.
-        let stat = rustix::fs::statx(
-            &fd,
-            "",
-            AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-            StatxFlags::MNT_ID,
-        )
-        .map_err(|source| failed("find the mount of", mountpoint, source))?;
+        let stat =
+            rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)
+                .map_err(|source| failed("find the mount of", mountpoint, source))?;
         if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 || stat.stx_mnt_id != mount.id {
             let path = mountpoint.to_owned();
             return Err(DirError::NotMounted { path });
@@ -120,11 +116,7 @@ impl ShareDir {
     /// It cannot be opened; with EXDEV: the way leads out.
     pub fn below(&self, relative: &Path) -> Result<Self, DirError> {
         let path = self.path.join(relative);
-        let name = if relative.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            relative
-        };
+        let name = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let way = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         let fd = rustix::fs::openat2(&self.fd, name, DIRECTORY, Mode::empty(), way)
             .map_err(|source| failed("open", &path, source))?;
@@ -172,9 +164,7 @@ pub fn mount_at(mountpoint: &Path) -> Result<Mount, DirError> {
     let mounts = mountinfo::parse(&text);
     mountinfo::topmost(&mounts, &real(mountpoint))
         .cloned()
-        .ok_or_else(|| DirError::NotMounted {
-            path: mountpoint.to_owned(),
-        })
+        .ok_or_else(|| DirError::NotMounted { path: mountpoint.to_owned() })
 }
 
 /// Makes `path` with mode 0700 if it is missing.
@@ -252,23 +242,11 @@ mod tests {
         fs::create_dir_all(dir.path().join("in/deep")).unwrap();
         symlink("/", dir.path().join("in/out")).unwrap();
         let inside = ShareDir::plain(&dir.path().join("in")).unwrap();
-        assert_eq!(
-            inside.below(Path::new("deep")).unwrap().path(),
-            dir.path().join("in/deep")
-        );
+        assert_eq!(inside.below(Path::new("deep")).unwrap().path(), dir.path().join("in/deep"));
         inside.below(Path::new("")).unwrap().probe().unwrap();
         for way in ["..", "out", "/"] {
             let err = inside.below(Path::new(way)).unwrap_err();
-            assert!(
-                matches!(
-                    err,
-                    DirError::Io {
-                        source: Errno::XDEV,
-                        ..
-                    }
-                ),
-                "{way}: {err:?}"
-            );
+            assert!(matches!(err, DirError::Io { source: Errno::XDEV, .. }), "{way}: {err:?}");
         }
         let root = ShareDir::plain(Path::new("/")).unwrap();
         assert!(root.below(Path::new("proc")).is_err(), "another mount");

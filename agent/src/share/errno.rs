@@ -170,11 +170,7 @@ mod tests {
     fn each_answer_of_mount_has_its_reason_and_names_what_was_tried() {
         for (errno, reason, hint) in [
             (Errno::NODEV, "share_no_cifs", "install its module"),
-            (
-                Errno::ACCESS,
-                "share_wrong_password",
-                "/etc/morpheus/storagebox.password",
-            ),
+            (Errno::ACCESS, "share_wrong_password", "/etc/morpheus/storagebox.password"),
             (Errno::KEYREJECTED, "share_wrong_password", "EKEYREJECTED"),
             (Errno::KEYEXPIRED, "share_wrong_password", "EKEYEXPIRED"),
             (Errno::NOENT, "share_not_found", "check share.source"),
@@ -191,13 +187,7 @@ mod tests {
         ] {
             let fault = mount_fault(&share(), "192.0.2.1:445".parse().unwrap(), errno);
             assert_eq!(fault.reason.code(), reason, "{fault}");
-            for part in [
-                hint,
-                "//box.example/backup",
-                "/mnt/forest",
-                "192.0.2.1:445",
-                "user u1",
-            ] {
+            for part in [hint, "//box.example/backup", "/mnt/forest", "192.0.2.1:445", "user u1"] {
                 assert!(fault.message.contains(part), "{part}: {fault}");
             }
         }

@@ -68,10 +68,7 @@ struct Running {
 
 impl Running {
     fn hung(self) -> LaneError {
-        LaneError::Hung {
-            what: self.what,
-            since: self.since,
-        }
+        LaneError::Hung { what: self.what, since: self.since }
     }
 }
 
@@ -106,11 +103,7 @@ impl Lane {
         F: FnOnce() -> T + Send + 'static,
     {
         let since = Instant::now();
-        let running = Running {
-            what: what.to_owned(),
-            since,
-            until: since + deadline,
-        };
+        let running = Running { what: what.to_owned(), since, until: since + deadline };
         let turn = self.take_turn(&running).await?;
         let (sender, result) = oneshot::channel();
         let slot = Arc::clone(&self.running);
@@ -187,10 +180,7 @@ fn panicked(what: &str, panic: &(dyn Any + Send)) -> LaneError {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    LaneError::Panicked {
-        what: what.to_owned(),
-        message,
-    }
+    LaneError::Panicked { what: what.to_owned(), message }
 }
 
 #[cfg(test)]

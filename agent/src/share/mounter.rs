@@ -89,14 +89,10 @@ impl Mounter for Kernel {
 
 /// `filesystems`: /proc/filesystems; `modules`: modules.dep, if this machine shows it.
 fn knows_cifs(filesystems: &str, modules: Option<&str>) -> bool {
-    let loaded = filesystems
-        .lines()
-        .any(|line| line.split_whitespace().next_back() == Some("cifs"));
+    let loaded = filesystems.lines().any(|line| line.split_whitespace().next_back() == Some("cifs"));
     let is_cifs = |line: &str| {
         let path = line.split(':').next().unwrap_or_default();
-        path.rsplit('/')
-            .next()
-            .is_some_and(|file| file.starts_with("cifs.ko"))
+        path.rsplit('/').next().is_some_and(|file| file.starts_with("cifs.ko"))
     };
     loaded || modules.is_none_or(|text| text.lines().any(is_cifs))
 }

@@ -122,10 +122,7 @@ nonsense\n\
                 super_options: "rw,vers=3.1.1,username=u1".into(),
             }
         );
-        assert_eq!(
-            (mounts[2].source.as_str(), mounts[2].super_options.as_str()),
-            ("", "rw")
-        );
+        assert_eq!((mounts[2].source.as_str(), mounts[2].super_options.as_str()), ("", "rw"));
     }
 
     #[test]

@@ -35,28 +35,20 @@ pub fn read(path: &Path) -> Result<SecretString, Fault> {
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        let problem = format!(
-            "can be read by others (mode {mode:04o}): chmod 600 {}",
-            path.display()
-        );
+        let problem = format!("can be read by others (mode {mode:04o}): chmod 600 {}", path.display());
         return Err(fault(&problem));
     }
     // Room for all of it at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 64));
     let limit = u64::try_from(LONGEST + 3).unwrap_or(u64::MAX);
-    (&file)
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|err| failed(&err))?;
+    (&file).take(limit).read_to_end(&mut bytes).map_err(|err| failed(&err))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
         return Err(fault("is empty: write the password into it"));
     }
     if line.len() > LONGEST {
-        return Err(fault(&format!(
-            "holds more than the {LONGEST} bytes that cifs takes"
-        )));
+        return Err(fault(&format!("holds more than the {LONGEST} bytes that cifs takes")));
     }
     match std::str::from_utf8(line) {
         Ok(text) if !text.contains(['\0', '\n']) => Ok(SecretString::from(text)),
@@ -98,12 +90,9 @@ mod tests {
 
     #[test]
     fn reads_all_but_the_last_newline() {
-        for (content, password) in [
-            ("s3cret\n", "s3cret"),
-            ("s3cret", "s3cret"),
-            ("s3cret\r\n", "s3cret"),
-            (" a,b,, \n", " a,b,, "),
-        ] {
+        for (content, password) in
+            [("s3cret\n", "s3cret"), ("s3cret", "s3cret"), ("s3cret\r\n", "s3cret"), (" a,b,, \n", " a,b,, ")]
+        {
             let (_dir, path) = given(content.as_bytes(), 0o600);
             assert_eq!(read(&path).unwrap().expose_secret(), password);
         }

@@ -52,9 +52,7 @@ pub async fn addresses(
     };
     let name = host.to_owned();
     let answer = lane
-        .run(&format!("resolving {host}"), deadline, move || {
-            resolver.resolve(&name, port)
-        })
+        .run(&format!("resolving {host}"), deadline, move || resolver.resolve(&name, port))
         .await
         .map_err(|err| fault(&chain(&err)))?
         .map_err(|err| fault(&chain(&err)))?;
@@ -91,14 +89,7 @@ mod tests {
 
     async fn ask(host: &str, answer: Result<Vec<&'static str>, io::ErrorKind>) -> Result<Vec<String>, Fault> {
         let lane = Lane::new("resolve-test");
-        let found = addresses(
-            &lane,
-            Arc::new(Answers(answer)),
-            host,
-            445,
-            Duration::from_secs(60),
-        )
-        .await?;
+        let found = addresses(&lane, Arc::new(Answers(answer)), host, 445, Duration::from_secs(60)).await?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
@@ -111,12 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn ipv6_comes_first_and_nothing_twice() {
-        let answer = vec![
-            "192.0.2.1:445",
-            "[2001:db8::2]:445",
-            "[2001:db8::1]:445",
-            "192.0.2.1:445",
-        ];
+        let answer = vec!["192.0.2.1:445", "[2001:db8::2]:445", "[2001:db8::1]:445", "192.0.2.1:445"];
         assert_eq!(
             ask("box.example", Ok(answer)).await.unwrap(),
             ["[2001:db8::2]:445", "[2001:db8::1]:445", "192.0.2.1:445"]
@@ -135,11 +121,7 @@ mod tests {
     #[test]
     fn the_system_knows_its_own_name() {
         let found = SystemResolver.resolve("localhost", 445).unwrap();
-        assert!(
-            found
-                .iter()
-                .all(|address| address.ip().is_loopback() && address.port() == 445)
-        );
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 445));
         assert!(!found.is_empty());
     }
 }

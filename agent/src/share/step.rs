@@ -70,12 +70,7 @@ impl ShareStep {
     /// The step for `share`, on this machine.
     #[must_use]
     pub fn new(share: Share) -> Self {
-        Self::with(
-            share,
-            Arc::new(Kernel),
-            Arc::new(SystemResolver),
-            Limits::default(),
-        )
+        Self::with(share, Arc::new(Kernel), Arc::new(SystemResolver), Limits::default())
     }
 
     /// The step with other system calls, another name service, other limits.
@@ -127,10 +122,7 @@ impl ShareStep {
     pub async fn preflight(&self) -> Result<(), Fault> {
         self.password().await?;
         let kernel = Arc::clone(&self.kernel);
-        let known = self
-            .mounts
-            .run("asking for cifs", self.limits.look, move || kernel.has_cifs())
-            .await;
+        let known = self.mounts.run("asking for cifs", self.limits.look, move || kernel.has_cifs()).await;
         let known = known.map_err(|err| self.lane_fault(&err))?;
         let mut refused = Vec::new();
         for address in self.addresses().await? {
@@ -160,11 +152,8 @@ impl ShareStep {
             }
             root.below(&below)
         };
-        let opened: Result<_, DirError> = self
-            .looks
-            .run(&what, self.limits.look, open)
-            .await
-            .map_err(|err| self.lane_fault(&err))?;
+        let opened: Result<_, DirError> =
+            self.looks.run(&what, self.limits.look, open).await.map_err(|err| self.lane_fault(&err))?;
         opened.map_err(DirError::into_fault)
     }
 
@@ -172,9 +161,7 @@ impl ShareStep {
         let (kernel, share) = (Arc::clone(&self.kernel), Arc::clone(&self.share));
         let what = format!("a look at {}", self.share.mountpoint.display());
         self.looks
-            .run(&what, self.limits.look, move || {
-                blocking::see(kernel.as_ref(), &share.mountpoint)
-            })
+            .run(&what, self.limits.look, move || blocking::see(kernel.as_ref(), &share.mountpoint))
             .await
             .map_err(|err| self.lane_fault(&err))?
     }
@@ -206,10 +193,7 @@ impl ShareStep {
         let (kernel, share) = (Arc::clone(&self.kernel), Arc::clone(&self.share));
         let what = format!("mounting {} at {}", request.source, share.mountpoint.display());
         let job = move || blocking::mount(kernel.as_ref(), &share, address, &request, dead.as_ref());
-        self.mounts
-            .run(&what, self.limits.mount, job)
-            .await
-            .map_err(|err| self.lane_fault(&err))?
+        self.mounts.run(&what, self.limits.mount, job).await.map_err(|err| self.lane_fault(&err))?
     }
 
     async fn password(&self) -> Result<SecretString, Fault> {
@@ -253,28 +237,20 @@ impl ShareStep {
 
     fn not_mounted(&self) -> Fault {
         let mountpoint = self.share.mountpoint.display();
-        let message = format!(
-            "nothing is mounted at {mountpoint}; {} belongs there",
-            cifs::source(&self.share)
-        );
+        let message =
+            format!("nothing is mounted at {mountpoint}; {} belongs there", cifs::source(&self.share));
         Fault::new(Reason::ShareNotMounted, message)
     }
 
     fn left_alone(&self, mount: &Mount, errno: Errno) -> Fault {
         let fault = errno::look_fault(mount, errno);
         let advice = if self.is_ours(mount) {
-            format!(
-                "give user {} the right to read and write there",
-                self.share.username
-            )
+            format!("give user {} the right to read and write there", self.share.username)
         } else {
             "the agent did not mount it and leaves it alone; unmount it".to_owned()
         };
         let mountpoint = mount.mountpoint.display();
-        let message = format!(
-            "{}; {advice} (umount -l {mountpoint}: it is mounted anew)",
-            fault.message
-        );
+        let message = format!("{}; {advice} (umount -l {mountpoint}: it is mounted anew)", fault.message);
         Fault::new(fault.reason, message)
     }
 

@@ -32,10 +32,7 @@ pub fn find(choice: AddressChoice) -> Result<Address, Fault> {
         return Ok(address);
     }
     let interfaces = if_addrs::get_if_addrs().map_err(|err| {
-        Fault::new(
-            Reason::AddressNone,
-            format!("failed to list this machine's addresses: {err}"),
-        )
+        Fault::new(Reason::AddressNone, format!("failed to list this machine's addresses: {err}"))
     })?;
     let found: Vec<(String, Address)> = interfaces
         .iter()
@@ -45,17 +42,10 @@ pub fn find(choice: AddressChoice) -> Result<Address, Fault> {
 }
 
 fn none(found: &[(String, Address)]) -> Fault {
-    let seen: Vec<_> = found
-        .iter()
-        .map(|(name, address)| format!("{name} {address}"))
-        .collect();
+    let seen: Vec<_> = found.iter().map(|(name, address)| format!("{name} {address}")).collect();
     let message = format!(
         "`address: auto` found no address that other hosts could reach; there are only {}",
-        if seen.is_empty() {
-            "no interfaces at all".to_owned()
-        } else {
-            seen.join(", ")
-        }
+        if seen.is_empty() { "no interfaces at all".to_owned() } else { seen.join(", ") }
     );
     Fault::new(Reason::AddressNone, message)
 }
@@ -64,10 +54,7 @@ impl Step for AddressStep {
     fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
         let found = find(self.choice);
         let looked = match found {
-            Ok(address) => Looked::with(
-                Ok(Look::Stands(address.to_string())),
-                vec![Fact::Address(address)],
-            ),
+            Ok(address) => Looked::with(Ok(Look::Stands(address.to_string())), vec![Fact::Address(address)]),
             Err(fault) => Err(fault).into(),
         };
         std::future::ready(looked).boxed()

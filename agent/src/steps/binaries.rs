@@ -47,12 +47,7 @@ impl Step for BinariesStep {
         let fetchable = self.download.is_some();
         async move {
             let path = binary.clone();
-            let look = move || {
-                inspector
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .look(&path, sha256)
-            };
+            let look = move || inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&path, sha256);
             let state = match tokio::task::spawn_blocking(look).await {
                 Ok(state) => state,
                 Err(err) => State::Unreadable(err.to_string()),
@@ -93,10 +88,7 @@ impl Step for BinariesStep {
 
 fn copy_file(source: &std::path::Path, download: &Download, target: &std::path::Path) -> Result<(), Fault> {
     let mut file = File::open(source).map_err(|err| {
-        Fault::new(
-            Reason::DownloadFailed,
-            format!("failed to open {}: {err}", source.display()),
-        )
+        Fault::new(Reason::DownloadFailed, format!("failed to open {}: {err}", source.display()))
     })?;
     copy(&mut file, download, target, Bounds::default())
 }

@@ -42,11 +42,7 @@ impl EngineStep {
     /// The step for this node.
     #[must_use]
     pub fn new(settings: Arc<Settings>, wants: Wants) -> Self {
-        Self {
-            settings,
-            wants,
-            last: Arc::default(),
-        }
+        Self { settings, wants, last: Arc::default() }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -115,9 +111,7 @@ impl EngineStep {
                 return Ok(done);
             }
             Wanted::Hold(fault) => {
-                self.want(Want::Stop {
-                    reason: fault.message.clone(),
-                });
+                self.want(Want::Stop { reason: fault.message.clone() });
                 return Err(fault);
             }
             Wanted::Run(run) => run,
@@ -142,9 +136,7 @@ impl EngineStep {
 
 impl Last {
     fn has_read(&self, pid: u32, planned: &Planned) -> bool {
-        self.loaded
-            .as_ref()
-            .is_some_and(|(process, text)| *process == pid && *text == planned.text)
+        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
     }
 }
 
@@ -182,9 +174,7 @@ struct Run {
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
 fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
-        return Ok(Wanted::Stop(format!(
-            "the node was taken out on purpose at {since}"
-        )));
+        return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
     }
     let Some(read) = &seen.registry else {
         let message =
@@ -219,9 +209,7 @@ fn nats_server_plan(
     let (engine, listen) = (&settings.engine, settings.listen);
     let config = NatsConfig {
         name: settings.node.as_str(),
-        role: Role::Engine {
-            monitor: listen.monitor,
-        },
+        role: Role::Engine { monitor: listen.monitor },
         client: listen.client,
         store_dir: &engine.data_dir,
         limits: Limits::kept_or_derived(&settings.state_dir, &engine.data_dir)?,
@@ -236,21 +224,14 @@ fn nats_server_plan(
     };
     let file = settings.runtime_dir.join(nats_server::FILE_NAME);
     let command = nats_server::command(&engine.binary, &file, &engine.data_dir);
-    Ok(Planned {
-        command,
-        file,
-        text: config.render(),
-    })
+    Ok(Planned { command, file, text: config.render() })
 }
 
 fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Planned, Fault> {
     let entries: Vec<_> = registry
         .entries(&settings.forest)
         .into_iter()
-        .map(|entry| nimsforest::Entry {
-            id: entry.id,
-            ip: entry.ip,
-        })
+        .map(|entry| nimsforest::Entry { id: entry.id, ip: entry.ip })
         .collect();
     let first = nimsforest::own_ipv6()?;
     // Without a second server to make up a quorum with, a lone node that expects a cluster would never elect a
@@ -267,9 +248,5 @@ fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -
         view: &file,
         data_dir: &settings.engine.data_dir,
     });
-    Ok(Planned {
-        command,
-        text: view.text(),
-        file,
-    })
+    Ok(Planned { command, text: view.text(), file })
 }

@@ -69,10 +69,7 @@ impl Step for NodeInfoStep {
             };
             let parent = step.path.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(parent).map_err(|err| {
-                Fault::new(
-                    Reason::NodeInfoWrite,
-                    format!("failed to create {}: {err}", parent.display()),
-                )
+                Fault::new(Reason::NodeInfoWrite, format!("failed to create {}: {err}", parent.display()))
             })?;
             put(&step.path, text.as_bytes(), 0o644)
                 .map_err(|err| Fault::new(Reason::NodeInfoWrite, chain(&err)))?;
@@ -105,19 +102,12 @@ impl Step for DataDirStep {
             )),
             Ok(_) => match rustix::fs::access(&self.path, rustix::fs::Access::WRITE_OK) {
                 Ok(()) => Ok(Look::Stands(path.to_string())),
-                Err(err) => Err(Fault::new(
-                    Reason::DataDir,
-                    format!("{path} cannot be written: {err}"),
-                )),
+                Err(err) => Err(Fault::new(Reason::DataDir, format!("{path} cannot be written: {err}"))),
             },
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Look::Differs(Fault::new(
-                Reason::DataDir,
-                format!("{path} is not there yet"),
-            ))),
-            Err(err) => Err(Fault::new(
-                Reason::DataDir,
-                format!("failed to look at {path}: {err}"),
-            )),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                Ok(Look::Differs(Fault::new(Reason::DataDir, format!("{path} is not there yet"))))
+            }
+            Err(err) => Err(Fault::new(Reason::DataDir, format!("failed to look at {path}: {err}"))),
         };
         std::future::ready(looked.into()).boxed()
     }
@@ -155,11 +145,7 @@ mod tests {
     async fn node_info_is_written_once_and_kept_with_the_keys_of_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("etc/node-info.json");
-        let step = NodeInfoStep::new(
-            path.clone(),
-            "grove".parse().unwrap(),
-            "grove-node-1".parse().unwrap(),
-        );
+        let step = NodeInfoStep::new(path.clone(), "grove".parse().unwrap(), "grove-node-1".parse().unwrap());
         assert!(matches!(look(&step).await, Ok(Look::Differs(_))));
         step.act(Seen::default()).await.unwrap();
         assert!(matches!(look(&step).await, Ok(Look::Stands(_))));

@@ -48,22 +48,13 @@ pub fn all(
     vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),
         (StepName::Share, Arc::new(DirStep::new(settings, lane))),
-        (
-            StepName::NodeInfo,
-            Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node)),
-        ),
-        (
-            StepName::DataDir,
-            Arc::new(DataDirStep::new(settings.engine.data_dir.clone())),
-        ),
+        (StepName::NodeInfo, Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node))),
+        (StepName::DataDir, Arc::new(DataDirStep::new(settings.engine.data_dir.clone()))),
         (StepName::Binaries, Arc::new(BinariesStep::new(&settings.engine))),
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Witness, Arc::new(witness)),
-        (
-            StepName::Engine,
-            Arc::new(EngineStep::new(Arc::clone(settings), wants.clone())),
-        ),
+        (StepName::Engine, Arc::new(EngineStep::new(Arc::clone(settings), wants.clone()))),
     ]
 }
 

@@ -59,33 +59,16 @@ impl Registrar {
     pub fn new(settings: Arc<Settings>, limits: Limits, reads: Arc<Lane>) -> Self {
         let queue = Arc::new(Queue::new(settings.runtime_dir.join("registry-queue.lock")));
         let instance = super::instance(&settings.state_dir).into();
-        Self {
-            settings,
-            instance,
-            limits,
-            queue,
-            reads,
-            updates: Arc::new(Lane::new("registry-update")),
-        }
+        Self { settings, instance, limits, queue, reads, updates: Arc::new(Lane::new("registry-update")) }
     }
 
     pub(super) fn files(&self) -> Files {
-        Files::of(
-            &self
-                .settings
-                .registry
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy(),
-        )
+        Files::of(&self.settings.registry.file_name().unwrap_or_default().to_string_lossy())
     }
 
     pub(super) fn door(&self, dir: &ShareDir) -> Result<FsDoor, Fault> {
         let fd = dir.as_fd().try_clone_to_owned().map_err(|err| {
-            Fault::new(
-                Reason::RegistryUnreadable,
-                format!("failed to open {}: {err}", dir.path().display()),
-            )
+            Fault::new(Reason::RegistryUnreadable, format!("failed to open {}: {err}", dir.path().display()))
         })?;
         Ok(FsDoor::new(fd, dir.path(), Some(Arc::clone(&self.queue))))
     }
@@ -143,10 +126,7 @@ impl Registrar {
     async fn update(&self, dir: &ShareDir, claim: Claim) -> Result<Result<Claimed, Vec<Entry>>, Fault> {
         let door = self.door(dir)?;
         let limits = self.limits.clone();
-        let options = UpdateOptions {
-            create_missing: self.settings.share.is_none(),
-            files: self.files(),
-        };
+        let options = UpdateOptions { create_missing: self.settings.share.is_none(), files: self.files() };
         let owner = Owner::current(&format!("forest-agent {}", self.settings.node));
         let what = format!("updating {}", self.settings.registry.display());
         let deadline = limits.give_up + limits.give_up / 2;
@@ -157,25 +137,13 @@ impl Registrar {
                 (action, entry) = (change.action, change.entry);
                 Ok(change.registry)
             });
-            outcome.map(|outcome| Claimed {
-                action,
-                entry,
-                restored: restored(&outcome),
-            })
+            outcome.map(|outcome| Claimed { action, entry, restored: restored(&outcome) })
         };
-        match self
-            .updates
-            .run(&what, deadline, job)
-            .await
-            .map_err(|err| hung(&err))?
-        {
+        match self.updates.run(&what, deadline, job).await.map_err(|err| hung(&err))? {
             Ok(claimed) => Ok(Ok(claimed)),
             Err(UpdateError::Change(ClaimError::NeedsProbe(entries))) => Ok(Err(entries)),
             Err(UpdateError::Change(err)) => Err(claim_fault(&err)),
-            Err(err) => Err(Fault::new(
-                err.reason().unwrap_or(Reason::RegistryWrite),
-                chain(&err),
-            )),
+            Err(err) => Err(Fault::new(err.reason().unwrap_or(Reason::RegistryWrite), chain(&err))),
         }
     }
 
@@ -224,10 +192,7 @@ impl Registrar {
 }
 
 fn restored(outcome: &Outcome) -> Option<String> {
-    let Outcome::Committed {
-        restored: Some(restored),
-    } = outcome
-    else {
+    let Outcome::Committed { restored: Some(restored) } = outcome else {
         return None;
     };
     Some(match &restored.quarantined {
@@ -276,10 +241,7 @@ impl Step for RegistryStep {
                 ));
             };
             let claimed = registrar.register(dir, address).await?;
-            let restored = claimed
-                .restored
-                .map(|what| format!("; {what}"))
-                .unwrap_or_default();
+            let restored = claimed.restored.map(|what| format!("; {what}")).unwrap_or_default();
             Ok(format!(
                 "the entry in {}: {}{restored}",
                 registrar.settings.registry.display(),
@@ -310,18 +272,13 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
     kept.keep(&snapshot.bytes);
     let registry = snapshot.doc;
     let settings = &registrar.settings;
-    facts.push(Fact::Registry(Arc::new(LastRead {
-        registry: registry.clone(),
-        at: Some(Instant::now()),
-    })));
+    facts.push(Fact::Registry(Arc::new(LastRead { registry: registry.clone(), at: Some(Instant::now()) })));
     let tombstone = registry.tombstone(&settings.forest, &settings.node);
     let removed = kept.removed(tombstone);
     facts.push(Fact::Removed(removed.clone()));
     if let Some(since) = removed {
-        let message = format!(
-            "{} was taken out of forest {} on purpose at {since}",
-            settings.node, settings.forest
-        );
+        let message =
+            format!("{} was taken out of forest {} on purpose at {since}", settings.node, settings.forest);
         return Looked::with(Err(Fault::new(Reason::Removed, message)), facts);
     }
     let result = match registrar.plan(&registry, address).await {
@@ -336,10 +293,8 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
     let result = result.and_then(|look| match look {
         Look::Stands(_) if settings.share.is_some() && registry.forest(&settings.forest).is_none() => {
             let path = settings.registry.display();
-            let message = format!(
-                "{path} has this node's entry, and does not know the forest {}",
-                settings.forest
-            );
+            let message =
+                format!("{path} has this node's entry, and does not know the forest {}", settings.forest);
             Err(Fault::new(Reason::ForestUnknown, message))
         }
         look => Ok(look),
@@ -401,10 +356,7 @@ impl Kept {
     /// The same, which reads and keeps nothing.
     #[must_use]
     pub fn nowhere(state_dir: &Path) -> Self {
-        Self {
-            writes: false,
-            ..Self::new(state_dir)
-        }
+        Self { writes: false, ..Self::new(state_dir) }
     }
 
     /// The registry as it was last seen, from an earlier life.
@@ -421,10 +373,7 @@ impl Kept {
     }
 
     fn keep(&self, bytes: &[u8]) {
-        let mut last = self
-            .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !self.writes || last.as_deref() == Some(bytes) {
             return;
         }
@@ -440,10 +389,7 @@ impl Kept {
         if let (true, Some(since), None) = (self.writes, &tombstone, &marked)
             && let Err(err) = put(&self.marker, since.as_bytes(), 0o600)
         {
-            tracing::warn!(
-                "{}; after a reboot without the share this node would start again",
-                chain(&err)
-            );
+            tracing::warn!("{}; after a reboot without the share this node would start again", chain(&err));
         }
         tombstone.or(marked)
     }

@@ -37,20 +37,13 @@ impl SecretsKeeper {
     #[must_use]
     pub fn new(registrar: Registrar) -> Self {
         let kept = registrar.settings.state_dir.join("secrets.json");
-        Self {
-            registrar,
-            kept,
-            writes: true,
-        }
+        Self { registrar, kept, writes: true }
     }
 
     /// The same, which keeps nothing.
     #[must_use]
     pub fn that_only_looks(registrar: Registrar) -> Self {
-        Self {
-            writes: false,
-            ..Self::new(registrar)
-        }
+        Self { writes: false, ..Self::new(registrar) }
     }
 
     /// Makes sure that the forest is founded and its secrets are on the share; `true`: something was written.
@@ -110,10 +103,7 @@ impl SecretsKeeper {
         let owner = Owner::current(&format!("forest-agent {}", registrar.settings.node));
         let what = format!("updating {}", dir.path().join(&files.file).display());
         let deadline = limits.give_up + limits.give_up / 2;
-        let options = UpdateOptions {
-            files,
-            create_missing: true,
-        };
+        let options = UpdateOptions { files, create_missing: true };
         let job = move || {
             make_dir(&door)?;
             registry::update(&door, &SystemClock, &owner, &limits, &options, change).map_err(
@@ -123,11 +113,7 @@ impl SecretsKeeper {
                 },
             )
         };
-        let outcome = registrar
-            .updates
-            .run(&what, deadline, job)
-            .await
-            .map_err(|err| hung(&err))??;
+        let outcome = registrar.updates.run(&what, deadline, job).await.map_err(|err| hung(&err))??;
         Ok(matches!(outcome, Outcome::Committed { .. }))
     }
 
@@ -138,11 +124,7 @@ impl SecretsKeeper {
             return Err(Fault::new(Reason::Removed, message)).into();
         }
         let Some(dir) = &seen.dir else {
-            return Err(Fault::new(
-                Reason::SecretsMissing,
-                "the share's directory is not known yet",
-            ))
-            .into();
+            return Err(Fault::new(Reason::SecretsMissing, "the share's directory is not known yet")).into();
         };
         match self.read(dir).await {
             Ok(secrets) if secrets.record().is_some() => self.stands(secrets),
@@ -162,20 +144,16 @@ impl SecretsKeeper {
         match read.map_err(|err| Err(hung(&err)))? {
             Ok(snapshot) => Ok(snapshot.doc),
             Err(ReadError::Missing(_)) => Err(self.missing()),
-            Err(err @ ReadError::Corrupt { .. }) => Err(Ok(Look::Differs(Fault::new(
-                err.reason(),
-                format!("{path}: {}", chain(&err)),
-            )))),
+            Err(err @ ReadError::Corrupt { .. }) => {
+                Err(Ok(Look::Differs(Fault::new(err.reason(), format!("{path}: {}", chain(&err))))))
+            }
             Err(err) => Err(Err(Fault::new(err.reason(), chain(&err)))),
         }
     }
 
     fn missing(&self) -> Result<Look, Fault> {
         let file = secrets::files(&self.registrar.settings.forest).file;
-        Ok(Look::Differs(Fault::new(
-            Reason::SecretsMissing,
-            format!("{file} is not there yet"),
-        )))
+        Ok(Look::Differs(Fault::new(Reason::SecretsMissing, format!("{file} is not there yet"))))
     }
 
     fn stands(&self, secrets: Secrets) -> Looked {
@@ -185,18 +163,10 @@ impl SecretsKeeper {
         } else if self.writes
             && let Err(err) = put(&self.kept, text.as_bytes(), 0o600)
         {
-            tracing::warn!(
-                "{}; a boot without the share would find no credentials",
-                chain(&err)
-            );
+            tracing::warn!("{}; a boot without the share would find no credentials", chain(&err));
         }
-        let founder = secrets
-            .record()
-            .map_or(String::new(), |record| record.founder.clone());
-        let read = SecretsRead {
-            secrets,
-            at: Some(Instant::now()),
-        };
+        let founder = secrets.record().map_or(String::new(), |record| record.founder.clone());
+        let read = SecretsRead { secrets, at: Some(Instant::now()) };
         Looked::with(
             Ok(Look::Stands(format!("the forest was founded by {founder}"))),
             vec![Fact::Secrets(Arc::new(read))],
@@ -238,10 +208,7 @@ impl Step for SecretsStep {
         let keeper = self.0.clone();
         async move {
             let Some(dir) = &seen.dir else {
-                return Err(Fault::new(
-                    Reason::SecretsMissing,
-                    "the share's directory went away",
-                ));
+                return Err(Fault::new(Reason::SecretsMissing, "the share's directory went away"));
             };
             Ok(match keeper.ensure(dir).await? {
                 true => "the forest's secrets are written".to_owned(),

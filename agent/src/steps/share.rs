@@ -44,19 +44,10 @@ impl DirStep {
         let dir = settings.registry.parent().unwrap_or(Path::new("/"));
         match &settings.share {
             Some(share) => {
-                let below = dir
-                    .strip_prefix(&share.mountpoint)
-                    .unwrap_or(Path::new(""))
-                    .to_owned();
-                Self::Mounted {
-                    share: Arc::new(ShareStep::new(share.clone())),
-                    below,
-                }
+                let below = dir.strip_prefix(&share.mountpoint).unwrap_or(Path::new("")).to_owned();
+                Self::Mounted { share: Arc::new(ShareStep::new(share.clone())), below }
             }
-            None => Self::Plain {
-                path: dir.to_owned(),
-                lane,
-            },
+            None => Self::Plain { path: dir.to_owned(), lane },
         }
     }
 }
@@ -88,11 +79,7 @@ impl Step for DirStep {
                 let share = Arc::clone(share);
                 async move {
                     let look = share.act().await?;
-                    Ok(format!(
-                        "{} is mounted at {}",
-                        look.mount.source,
-                        look.mount.mountpoint.display()
-                    ))
+                    Ok(format!("{} is mounted at {}", look.mount.source, look.mount.mountpoint.display()))
                 }
                 .boxed()
             }
@@ -101,9 +88,7 @@ impl Step for DirStep {
                 async move {
                     let what = format!("making {}", path.display());
                     let shown = path.display().to_string();
-                    let made = lane
-                        .run(&what, DEADLINE, move || ShareDir::plain(&path).map(drop))
-                        .await;
+                    let made = lane.run(&what, DEADLINE, move || ShareDir::plain(&path).map(drop)).await;
                     made.map_err(|err| hung(&err))?.map_err(|err| unreadable(&err))?;
                     Ok(format!("made the directory {shown}"))
                 }
@@ -119,25 +104,14 @@ async fn look_mounted(share: Arc<ShareStep>, below: PathBuf) -> Looked {
         Err(fault) => {
             // What a mount can put right is worth an act; a share that hangs or refuses is not helped by one.
             let mounts = matches!(fault.reason, Reason::ShareNotMounted | Reason::ShareDead);
-            let result = if mounts {
-                Ok(Look::Differs(fault))
-            } else {
-                Err(fault)
-            };
+            let result = if mounts { Ok(Look::Differs(fault)) } else { Err(fault) };
             return Looked::with(result, vec![Fact::NoDir]);
         }
     };
     match share.open(&below).await {
         Ok(dir) => {
-            let detail = format!(
-                "{} at {} answers",
-                look.mount.source,
-                look.mount.mountpoint.display()
-            );
-            Looked::with(
-                Ok(Look::Stands(detail)),
-                vec![Fact::Dir(Arc::new(dir), Some(look.latency))],
-            )
+            let detail = format!("{} at {} answers", look.mount.source, look.mount.mountpoint.display());
+            Looked::with(Ok(Look::Stands(detail)), vec![Fact::Dir(Arc::new(dir), Some(look.latency))])
         }
         Err(fault) => Looked::with(Err(fault), vec![Fact::NoDir]),
     }
@@ -154,10 +128,8 @@ async fn look_plain(path: PathBuf, lane: Arc<Lane>) -> Looked {
     match lane.run(&what, DEADLINE, open).await {
         Ok(Ok(Some(dir))) => Looked::with(Ok(Look::Stands(shown)), vec![Fact::Dir(Arc::new(dir), None)]),
         Ok(Ok(None)) => {
-            let fault = Fault::new(
-                Reason::RegistryMissing,
-                format!("the directory {shown} is not there yet"),
-            );
+            let fault =
+                Fault::new(Reason::RegistryMissing, format!("the directory {shown} is not there yet"));
             Looked::with(Ok(Look::Differs(fault)), vec![Fact::NoDir])
         }
         Ok(Err(err)) => Looked::with(Err(unreadable(&err)), vec![Fact::NoDir]),

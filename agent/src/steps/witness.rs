@@ -46,14 +46,7 @@ impl WitnessStep {
         wants: Wants,
     ) -> Self {
         let (last, link) = (Arc::default(), Arc::default());
-        Self {
-            settings,
-            binary,
-            keeper,
-            wants,
-            last,
-            link,
-        }
+        Self { settings, binary, keeper, wants, last, link }
     }
 
     fn last(&self) -> Option<Want> {
@@ -68,20 +61,10 @@ impl WitnessStep {
 
     fn planned(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<Planned, Fault> {
         let (Some(record), Some(address)) = (&situation.record, seen.address) else {
-            return Err(Fault::new(
-                Reason::SecretsMissing,
-                "the forest's secrets or the address went away",
-            ));
+            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets or the address went away"));
         };
         let binary = self.binary.clone()?;
-        Ok(witness::plan(
-            &self.settings,
-            &binary,
-            &duty.name,
-            record,
-            address,
-            &situation.routes,
-        ))
+        Ok(witness::plan(&self.settings, &binary, &duty.name, record, address, &situation.routes))
     }
 
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
@@ -142,8 +125,7 @@ impl WitnessStep {
             }
             WitnessPlan::Take => {
                 let node = self.settings.node.clone();
-                self.record(&seen, move |secrets| secrets.take_witness(&node))
-                    .await?;
+                self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
             WitnessPlan::StepDown(duty) => self.order(&situation, Order::StepDown, duty).await,
@@ -152,8 +134,7 @@ impl WitnessStep {
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 witness::delete_stores(&self.settings)?;
                 let name = duty.name.clone();
-                self.record(&seen, move |secrets| secrets.discharge_witness(&name))
-                    .await?;
+                self.record(&seen, move |secrets| secrets.discharge_witness(&name)).await?;
                 Ok(format!("the witness {} is discharged", duty.name))
             }
             WitnessPlan::Discharge(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
@@ -161,9 +142,7 @@ impl WitnessStep {
     }
 
     fn stop(&self, reason: &str) -> String {
-        self.want(Want::Stop {
-            reason: reason.to_owned(),
-        });
+        self.want(Want::Stop { reason: reason.to_owned() });
         format!("the witness is to stop: {reason}")
     }
 
@@ -184,26 +163,17 @@ impl WitnessStep {
         let Some(dir) = &seen.dir else {
             return Err(Fault::new(Reason::WitnessDown, "the share's directory went away"));
         };
-        self.keeper
-            .update(dir, move |secrets| Ok(change(secrets)))
-            .await
-            .map(drop)
+        self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
     async fn order(&self, situation: &Situation, order: Order, duty: &Duty) -> Result<String, Fault> {
         let failed =
             |err: crate::engine::monitor::Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
         let Some(record) = &situation.record else {
-            return Err(Fault::new(
-                Reason::SecretsMissing,
-                "the forest's secrets went away",
-            ));
+            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets went away"));
         };
         let mut link = self.link.lock().await;
-        let client = link
-            .client(self.settings.listen.client, &record.sys, ORDER)
-            .await
-            .map_err(failed)?;
+        let client = link.client(self.settings.listen.client, &record.sys, ORDER).await.map_err(failed)?;
         match order {
             Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
             Order::Remove => sys::remove(&client, &duty.name, ORDER).await.map_err(failed)?,

@@ -48,10 +48,7 @@ fn ids_are_enough() {
     assert_eq!(settings.address, AddressChoice::Auto);
     assert_eq!(settings.poll_interval, Duration::from_secs(5));
     assert_eq!(settings.registry, PathBuf::from("/mnt/forest/registry.json"));
-    assert_eq!(
-        settings.engine.binary,
-        PathBuf::from("/opt/nimsforest/bin/nats-server")
-    );
+    assert_eq!(settings.engine.binary, PathBuf::from("/opt/nimsforest/bin/nats-server"));
     assert_eq!(settings.witness_listen().cluster.to_string(), "[::]:6223");
 }
 
@@ -75,21 +72,12 @@ fn every_shape_of_a_value_is_read() {
     );
     let settings = parse(&text).expect("valid");
     let share = settings.share.expect("given");
-    assert_eq!(
-        (share.host.as_str(), share.path.as_str()),
-        ("fd00::ab", "backup/a b")
-    );
+    assert_eq!((share.host.as_str(), share.path.as_str()), ("fd00::ab", "backup/a b"));
     assert!(share.options.is_empty());
     assert_eq!(settings.registry, PathBuf::from("/srv/grove/registry.json"));
     assert_eq!(settings.engine.kind, EngineKind::Nimsforest);
-    assert_eq!(
-        settings.engine.binary,
-        PathBuf::from("/opt/nimsforest/bin/forest")
-    );
-    assert_eq!(
-        settings.engine.download.expect("given").sha256[..3],
-        [0x01, 0x23, 0x45]
-    );
+    assert_eq!(settings.engine.binary, PathBuf::from("/opt/nimsforest/bin/forest"));
+    assert_eq!(settings.engine.download.expect("given").sha256[..3], [0x01, 0x23, 0x45]);
     assert_eq!(settings.firewall.monitoring_from.len(), 4);
     assert!(!settings.firewall.manage);
 }
@@ -129,12 +117,7 @@ fn bad_ports() {
     insta::assert_snapshot!(refusal_of("listen: { client: \"127.0.0.1:0\" }\n"), @"3:19: listen.client: port 0 is any port, which no peer could find; give a port from 1 to 65535");
     insta::assert_snapshot!(refusal_of("listen:\n  client: 127.0.0.1:8222\n"), @"4:11: listen.client: wants the port 8222 that listen.monitor has; give each a port of its own");
     insta::assert_snapshot!(refusal_of("listen:\n  health: 10.0.0.1:6223\n"), @"4:11: listen.health: wants the port 6223 that witness.listen.cluster has; give each a port of its own");
-    assert!(
-        parse(&format!(
-            "{IDS}listen: {{ client: \"127.0.0.2:80\", health: \"127.0.0.1:80\" }}"
-        ))
-        .is_ok()
-    );
+    assert!(parse(&format!("{IDS}listen: {{ client: \"127.0.0.2:80\", health: \"127.0.0.1:80\" }}")).is_ok());
 }
 
 #[test]
@@ -166,9 +149,7 @@ fn bad_shares() {
 fn bad_engines_and_downloads() {
     insta::assert_snapshot!(refusal_of("engine: { kind: nats }\n"), @"3:17: engine.kind: `nats` is not a kind of engine; write nats-server or nimsforest");
     let download = |url: &str, sha256: &str| {
-        refusal_of(&format!(
-            "engine: {{ download: {{ url: \"{url}\", sha256: {sha256} }} }}\n"
-        ))
+        refusal_of(&format!("engine: {{ download: {{ url: \"{url}\", sha256: {sha256} }} }}\n"))
     };
     let good = "a".repeat(64);
     insta::assert_snapshot!(download("ftp://host/x", &good), @"3:28: engine.download.url: the URL's scheme is not supported; use https, http or file");
@@ -221,8 +202,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let said = |path: &Path| {
         let err = Settings::load(path).expect_err("not valid");
         assert!(err.path() == path && err.reason() == Reason::ConfigUnreadable && err.place().is_none());
-        err.to_string()
-            .replace(dir.path().to_str().expect("plain"), "DIR")
+        err.to_string().replace(dir.path().to_str().expect("plain"), "DIR")
     };
     insta::assert_snapshot!(said(&dir.path().join("agent.yaml")), @"DIR/agent.yaml: cannot be read: No such file or directory (os error 2); write it, or name another with --config");
     insta::assert_snapshot!(said(dir.path()), @"DIR: cannot be read: Is a directory (os error 21); name the file in it with --config");
@@ -239,13 +219,8 @@ fn a_file_that_cannot_be_read_is_named() {
 
 /// Lines that begin as an agent.yaml may, and end as none may.
 fn some_line() -> impl Strategy<Value = String> {
-    let known = prop::sample::select(
-        EXAMPLE
-            .lines()
-            .chain(SHARE.lines())
-            .map(str::to_owned)
-            .collect::<Vec<_>>(),
-    );
+    let known =
+        prop::sample::select(EXAMPLE.lines().chain(SHARE.lines()).map(str::to_owned).collect::<Vec<_>>());
     prop_oneof![known, "[ \\-?&*!|>'\"%@`{}\\[\\],:#a-z\t]{0,12}", "\\PC{0,20}"]
 }
 

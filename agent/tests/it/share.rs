@@ -60,10 +60,7 @@ impl Given {
     }
 
     fn step(&self) -> ShareStep {
-        let limits = Limits {
-            look: Duration::from_secs(3),
-            ..Limits::default()
-        };
+        let limits = Limits { look: Duration::from_secs(3), ..Limits::default() };
         ShareStep::with(self.share.clone(), Arc::new(Kernel), Arc::new(Nobody), limits)
     }
 }
@@ -116,28 +113,16 @@ async fn the_kernels_own_answer_to_mount_is_told_apart() {
     assert!(!message.contains("s3cret"));
     let made = fs::metadata(&given.share.mountpoint).unwrap();
     assert_eq!(made.mode() & 0o777, 0o700);
-    assert_eq!(
-        given.step().look().await.unwrap_err().reason,
-        Reason::ShareNotMounted
-    );
+    assert_eq!(given.step().look().await.unwrap_err().reason, Reason::ShareNotMounted);
 }
 
 #[tokio::test]
 async fn a_refused_port_and_an_unknown_name_are_told_and_nothing_is_made() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let given = Given::a_share_at("127.0.0.1", port);
     let fault = given.step().act().await.unwrap_err();
     assert_eq!(fault.reason, Reason::ShareUnreachable);
-    assert!(
-        fault
-            .message
-            .contains(&format!("127.0.0.1:{port}: Connection refused")),
-        "{fault}"
-    );
+    assert!(fault.message.contains(&format!("127.0.0.1:{port}: Connection refused")), "{fault}");
 
     let given = Given::a_share_at("forest.invalid", port);
     let fault = given.step().act().await.unwrap_err();
@@ -152,27 +137,15 @@ async fn whatever_is_mounted_there_is_the_share() {
     let step = given.step();
     let mirror = given.mirror();
     let look = step.act().await.unwrap();
-    assert_eq!(
-        (look.mount.fstype.as_str(), look.mount.source.as_str()),
-        ("fuse", "hangfs")
-    );
+    assert_eq!((look.mount.fstype.as_str(), look.mount.source.as_str()), ("fuse", "hangfs"));
 
     let dir = step.open(Path::new("")).await.unwrap();
     fs::create_dir(given.share.mountpoint.join("bin")).unwrap();
-    assert_eq!(
-        step.open(Path::new("bin")).await.unwrap().path(),
-        given.share.mountpoint.join("bin")
-    );
+    assert_eq!(step.open(Path::new("bin")).await.unwrap().path(), given.share.mountpoint.join("bin"));
     drop(mirror);
     assert_eq!(step.look().await.unwrap_err().reason, Reason::ShareNotMounted);
-    assert_eq!(
-        step.open(Path::new("")).await.unwrap_err().reason,
-        Reason::ShareNotMounted
-    );
-    assert!(
-        dir.probe().is_err(),
-        "the descriptor leads to the dead mount, not to the directory below"
-    );
+    assert_eq!(step.open(Path::new("")).await.unwrap_err().reason, Reason::ShareNotMounted);
+    assert!(dir.probe().is_err(), "the descriptor leads to the dead mount, not to the directory below");
 }
 
 #[tokio::test]
@@ -201,20 +174,11 @@ async fn a_hanging_share_costs_one_thread_and_recovers() {
     for _ in 0..50 {
         let fault = step.look().await.unwrap_err();
         assert_eq!(fault.reason, Reason::ShareHung);
-        assert!(
-            fault.message.contains(given.share.mountpoint.to_str().unwrap()),
-            "{fault}"
-        );
+        assert!(fault.message.contains(given.share.mountpoint.to_str().unwrap()), "{fault}");
         assert_eq!(step.act().await.unwrap_err().reason, Reason::ShareHung);
     }
-    assert_eq!(
-        step.open(Path::new("")).await.unwrap_err().reason,
-        Reason::ShareHung
-    );
-    assert!(
-        begun.elapsed() < LONG,
-        "only the first look waits for its deadline"
-    );
+    assert_eq!(step.open(Path::new("")).await.unwrap_err().reason, Reason::ShareHung);
+    assert!(begun.elapsed() < LONG, "only the first look waits for its deadline");
     // Each step of the tests in this process has one; a thread a look would make fifty.
     assert!(threads_named("share-look") < 20);
 

@@ -47,11 +47,7 @@ pub struct Ports {
 
 impl Default for Ports {
     fn default() -> Self {
-        Self {
-            cluster: CLUSTER_PORT,
-            monitor: MONITOR_PORT,
-            health: HEALTH_PORT,
-        }
+        Self { cluster: CLUSTER_PORT, monitor: MONITOR_PORT, health: HEALTH_PORT }
     }
 }
 
@@ -73,11 +69,7 @@ impl Probes {
     }
 
     fn key(entry: &Entry) -> (String, String, Option<String>) {
-        (
-            entry.id.clone(),
-            entry.ip.clone(),
-            entry.instance().map(str::to_owned),
-        )
+        (entry.id.clone(), entry.ip.clone(), entry.instance().map(str::to_owned))
     }
 }
 
@@ -160,11 +152,7 @@ struct Named<'a>(&'a Entry);
 impl std::fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Entry { id, ip, .. } = self.0;
-        write!(
-            f,
-            "{id} at {ip}, instance {}",
-            self.0.instance().unwrap_or("unknown")
-        )
+        write!(f, "{id} at {ip}, instance {}", self.0.instance().unwrap_or("unknown"))
     }
 }
 
@@ -190,25 +178,13 @@ pub fn claim(registry: &Registry, claim: &Claim) -> Result<Change, ClaimError> {
     }
     // The indices of `entries` are those of `list`, which has at most one more at its end.
     let at = mine.unwrap_or(entries.len());
-    let leaves = |index: usize| {
-        index != at
-            && entries
-                .get(index)
-                .is_some_and(|entry| stands_in_way(entry, claim))
-    };
-    let gone = (0..entries.len())
-        .filter(|index| leaves(*index))
-        .map(|index| entries[index].id.clone())
-        .collect();
+    let leaves =
+        |index: usize| index != at && entries.get(index).is_some_and(|entry| stands_in_way(entry, claim));
+    let gone =
+        (0..entries.len()).filter(|index| leaves(*index)).map(|index| entries[index].id.clone()).collect();
     let mut index = 0..;
     list.retain(|_| !index.next().is_some_and(leaves));
-    Ok(finish(
-        registry,
-        next,
-        claim.now,
-        action(mine.is_some(), gone),
-        entry,
-    ))
+    Ok(finish(registry, next, claim.now, action(mine.is_some(), gone), entry))
 }
 
 fn action(known: bool, gone: Vec<String>) -> Action {
@@ -221,18 +197,10 @@ fn action(known: bool, gone: Vec<String>) -> Action {
 
 fn finish(before: &Registry, mut after: Registry, now: Timestamp, action: Action, entry: Value) -> Change {
     if after == *before {
-        return Change {
-            registry: None,
-            action: Action::None,
-            entry,
-        };
+        return Change { registry: None, action: Action::None, entry };
     }
     after.touch(now);
-    Change {
-        registry: Some(after),
-        action,
-        entry,
-    }
+    Change { registry: Some(after), action, entry }
 }
 
 /// An entry that cannot stay beside the claimed one: the same id, or the same address.
@@ -244,10 +212,7 @@ fn stands_in_way(entry: &Entry, claim: &Claim) -> bool {
 /// or are adopted. Any other must have been asked.
 fn check_conflicts(entries: &[Entry], claim: &Claim) -> Result<(), ClaimError> {
     let foreign = entries.iter().filter(|entry| {
-        stands_in_way(entry, claim)
-            && entry
-                .instance()
-                .is_some_and(|instance| instance != claim.instance)
+        stands_in_way(entry, claim) && entry.instance().is_some_and(|instance| instance != claim.instance)
     });
     let mut unasked = Vec::new();
     for entry in foreign {
@@ -260,27 +225,16 @@ fn check_conflicts(entries: &[Entry], claim: &Claim) -> Result<(), ClaimError> {
             None => unasked.push(entry.clone()),
         }
     }
-    if unasked.is_empty() {
-        Ok(())
-    } else {
-        Err(ClaimError::NeedsProbe(unasked))
-    }
+    if unasked.is_empty() { Ok(()) } else { Err(ClaimError::NeedsProbe(unasked)) }
 }
 
 /// The node's entry: what it owns is set, all else is kept as found.
 fn updated(found: Option<&Map<String, Value>>, claim: &Claim) -> Value {
     let mut entry = found.cloned().unwrap_or_default();
     let ip = claim.address.to_string();
-    let (family, other) = if claim.address.ip().is_ipv6() {
-        ("ipv6", "ipv4")
-    } else {
-        ("ipv4", "ipv6")
-    };
+    let (family, other) = if claim.address.ip().is_ipv6() { ("ipv6", "ipv4") } else { ("ipv4", "ipv6") };
     // The address of the other family is kept where others wrote it, not where it was the node's `ip` of before.
-    if entry
-        .get(other)
-        .is_some_and(|value| Some(value) == entry.get("ip"))
-    {
+    if entry.get(other).is_some_and(|value| Some(value) == entry.get("ip")) {
         entry.shift_remove(other);
     }
     for (key, value) in [
@@ -297,11 +251,7 @@ fn updated(found: Option<&Map<String, Value>>, claim: &Claim) -> Value {
     }
     let metadata = object_in(&mut entry, "metadata");
     metadata.insert("instance".to_owned(), claim.instance.as_str().into());
-    let Ports {
-        cluster,
-        monitor,
-        health,
-    } = claim.ports;
+    let Ports { cluster, monitor, health } = claim.ports;
     for (key, port, default) in [
         ("cluster_port", cluster, CLUSTER_PORT),
         ("monitor_port", monitor, MONITOR_PORT),
@@ -324,16 +274,11 @@ pub fn remove_entry(
     node: &NodeId,
     now: Timestamp,
 ) -> Option<Registry> {
-    if !registry
-        .entries(forest)
-        .iter()
-        .any(|entry| entry.id == node.as_str())
-    {
+    if !registry.entries(forest).iter().any(|entry| entry.id == node.as_str()) {
         return None;
     }
     let mut next = registry.clone();
-    next.nodes_mut(forest)
-        .retain(|entry| entry.get("id").and_then(Value::as_str) != Some(node.as_str()));
+    next.nodes_mut(forest).retain(|entry| entry.get("id").and_then(Value::as_str) != Some(node.as_str()));
     next.touch(now);
     Some(next)
 }

@@ -33,10 +33,7 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the Clock that everybody else goes through"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the Clock that everybody else goes through")]
     fn sleep(&self, span: Duration) {
         std::thread::sleep(span);
     }
@@ -53,10 +50,7 @@ impl VirtualClock {
     /// A clock that shows `begun`.
     #[must_use]
     pub fn new(begun: Timestamp) -> Self {
-        Self {
-            elapsed: Mutex::new(Duration::ZERO),
-            begun,
-        }
+        Self { elapsed: Mutex::new(Duration::ZERO), begun }
     }
 
     /// Lets `span` pass.

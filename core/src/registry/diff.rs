@@ -6,11 +6,7 @@ use similar::TextDiff;
 /// `path` names the file in both of its header lines.
 #[must_use]
 pub fn unified(path: &str, before: &str, after: &str) -> String {
-    TextDiff::from_lines(before, after)
-        .unified_diff()
-        .context_radius(3)
-        .header(path, path)
-        .to_string()
+    TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(path, path).to_string()
 }
 
 #[cfg(test)]
@@ -24,9 +20,6 @@ mod tests {
             unified("r.json", "a\nb\n", "a\nc\n"),
             "--- r.json\n+++ r.json\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n"
         );
-        assert_eq!(
-            unified("r.json", "", "a\n"),
-            "--- r.json\n+++ r.json\n@@ -0,0 +1 @@\n+a\n"
-        );
+        assert_eq!(unified("r.json", "", "a\n"), "--- r.json\n+++ r.json\n@@ -0,0 +1 @@\n+a\n");
     }
 }

@@ -44,10 +44,7 @@ impl Files {
     pub fn of(file: &str) -> Self {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
         let stem = name.strip_suffix(".json").unwrap_or(name);
-        Self {
-            file: file.to_owned(),
-            last_good: join(dir, &format!(".{stem}.last-good.json")),
-        }
+        Self { file: file.to_owned(), last_good: join(dir, &format!(".{stem}.last-good.json")) }
     }
 
     /// How the names of quarantined copies begin; the time follows.
@@ -69,11 +66,7 @@ impl Default for Files {
 
 /// `name` in `dir`, where an empty `dir` is the door's own directory.
 pub(super) fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{dir}/{name}")
-    }
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
 #[cfg(test)]

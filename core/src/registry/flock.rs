@@ -32,10 +32,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
 
 /// Writes into a locked file who holds it; only a help for people, so a failure is none.
 fn sign(file: &mut File, label: &str) {
-    let signed = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(label.as_bytes()));
+    let signed = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(label.as_bytes()));
     if let Err(err) = signed {
         tracing::debug!(%err, "cannot write into a lock file who holds it");
     }
@@ -44,14 +41,8 @@ fn sign(file: &mut File, label: &str) {
 /// Who holds a lock, as far as the file can be read: CIFS denies it.
 fn signature(file: &mut File) -> String {
     let mut text = String::new();
-    let read = file
-        .rewind()
-        .and_then(|()| file.take(200).read_to_string(&mut text));
-    if read.is_err() || text.is_empty() {
-        "unknown".to_owned()
-    } else {
-        text.trim().to_owned()
-    }
+    let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
+    if read.is_err() || text.is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
 }
 
 /// The queue before the lease: a lock on a file of this machine, then one on a file of the share.
@@ -87,10 +78,7 @@ impl Queue {
     /// A queue whose first lock is the file at `local`, on this machine and one for each share.
     #[must_use]
     pub fn new(local: PathBuf) -> Self {
-        Self {
-            local,
-            out_until: Mutex::new(Duration::ZERO),
-        }
+        Self { local, out_until: Mutex::new(Duration::ZERO) }
     }
 
     /// Stands in the queue; `share` opens the lock file on the share. `None`: not had in time, or left out.
@@ -133,10 +121,9 @@ impl Queue {
                 sign(&mut file, label);
                 return Some(file);
             }
-            Ok(Err(holder)) => tracing::warn!(
-                holder,
-                "the registry's queue was not had in time, going on without it"
-            ),
+            Ok(Err(holder)) => {
+                tracing::warn!(holder, "the registry's queue was not had in time, going on without it")
+            }
             Err(err) => tracing::warn!(%err, "the registry's queue cannot be used, going on without it"),
         }
         *self.out_until.lock().unwrap_or_else(PoisonError::into_inner) = clock.boottime() + limits.queue_out;
@@ -199,13 +186,8 @@ impl InstanceLock {
     /// # Errors
     /// [`InstanceError::Held`] names the process that has it.
     pub fn acquire(path: &Path) -> Result<Self, InstanceError> {
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
+        let open =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         Self::lock(open.map_err(|source| io_error(path, source))?, path)
     }
 
@@ -235,10 +217,7 @@ impl InstanceLock {
                 sign(&mut file, &format!("{}\n", std::process::id()));
                 Ok(Self { file, path })
             }
-            Ok(false) => Err(InstanceError::Held {
-                pid: signature(&mut file).parse().ok(),
-                path,
-            }),
+            Ok(false) => Err(InstanceError::Held { pid: signature(&mut file).parse().ok(), path }),
             Err(source) => Err(InstanceError::Io { path, source }),
         }
     }
@@ -249,19 +228,13 @@ impl InstanceLock {
     /// # Errors
     /// [`InstanceError::Io`] where no descriptor is left.
     pub fn hand_over(&self) -> Result<Stdio, InstanceError> {
-        let copy = self
-            .file
-            .try_clone()
-            .map_err(|source| io_error(&self.path, source))?;
+        let copy = self.file.try_clone().map_err(|source| io_error(&self.path, source))?;
         Ok(OwnedFd::from(copy).into())
     }
 }
 
 fn io_error(path: &Path, source: io::Error) -> InstanceError {
-    InstanceError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    InstanceError::Io { path: path.to_owned(), source }
 }
 
 /// A descriptor of its own for `fd`, if that is the file at `path`.
@@ -283,14 +256,7 @@ mod tests {
     use crate::registry::clock::VirtualClock;
 
     fn opener(path: PathBuf) -> impl FnOnce() -> io::Result<File> {
-        move || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-        }
+        move || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
     }
 
     #[test]
@@ -316,11 +282,7 @@ mod tests {
         drop(first);
         InstanceLock::acquire(&path).unwrap_err();
         let again = InstanceLock::lock(copy, &path).unwrap();
-        assert!(
-            same_file(File::open("/dev/null").unwrap(), &path)
-                .unwrap()
-                .is_none()
-        );
+        assert!(same_file(File::open("/dev/null").unwrap(), &path).unwrap().is_none());
         drop(again);
         InstanceLock::acquire(&path).unwrap();
     }

@@ -40,11 +40,7 @@ impl FsDoor {
     /// machine's, one for each share, kept by the caller; without it updaters meet at the lease only.
     #[must_use]
     pub fn new(dir: OwnedFd, shown: &Path, queue: Option<Arc<Queue>>) -> Self {
-        Self {
-            dir,
-            shown: shown.to_owned(),
-            queue,
-        }
+        Self { dir, shown: shown.to_owned(), queue }
     }
 
     /// Opens the directory at `path` as it stands now.
@@ -121,19 +117,10 @@ impl Door for FsDoor {
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
         let read = || {
             let mut bytes = Vec::new();
-            self.file(path, OFlags::RDONLY)?
-                .take(MAX_BYTES + 1)
-                .read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_BYTES {
-                Err(Errno::FBIG.into())
-            } else {
-                Ok(bytes)
-            }
+            self.file(path, OFlags::RDONLY)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_BYTES { Err(Errno::FBIG.into()) } else { Ok(bytes) }
         };
-        Ok((
-            read().map_err(|err| self.error(Op::Read, path, err))?,
-            Tag::default(),
-        ))
+        Ok((read().map_err(|err| self.error(Op::Read, path, err))?, Tag::default()))
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
@@ -187,8 +174,7 @@ impl Door for FsDoor {
     }
 
     fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
-        self.fill(path, OFlags::TRUNC, bytes)
-            .map_err(|err| self.error(Op::Stage, path, err))
+        self.fill(path, OFlags::TRUNC, bytes).map_err(|err| self.error(Op::Stage, path, err))
     }
 
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
@@ -210,10 +196,7 @@ impl Door for FsDoor {
 }
 
 fn unsupported(err: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(err),
-        Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::BADF)
-    )
+    matches!(Errno::from_io_error(err), Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::BADF))
 }
 
 fn kind(errno: Errno) -> Kind {
@@ -272,10 +255,7 @@ mod tests {
         door.write_new("a/x", b"1").unwrap();
         door.write_new("b/x", b"2").unwrap();
         assert_eq!(door.write_new("a/x", b"3").unwrap_err().kind, Kind::Exists);
-        assert!(matches!(
-            door.move_new("a", "b").unwrap_err().kind,
-            Kind::Exists | Kind::NotEmpty
-        ));
+        assert!(matches!(door.move_new("a", "b").unwrap_err().kind, Kind::Exists | Kind::NotEmpty));
         assert_eq!(door.move_new("a/x", "b/x").unwrap_err().kind, Kind::Exists);
         assert_eq!(door.rmdir("a").unwrap_err().kind, Kind::NotEmpty);
         assert_eq!(door.read("b/x").unwrap().0, b"2");
@@ -318,10 +298,7 @@ mod tests {
     fn errors_name_call_and_path() {
         let (dir, door) = door();
         let err = door.read("x").unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            format!("cannot read {}", dir.path().join("x").display())
-        );
+        assert_eq!(err.to_string(), format!("cannot read {}", dir.path().join("x").display()));
         assert_eq!(err.reason().code(), "registry_unreadable");
     }
 }

@@ -91,11 +91,7 @@ impl From<DoorError> for TakeError {
 
 /// Waits for the lease and takes it; a stale one is taken away first.
 pub(super) fn take(cx: Context<'_>) -> Result<Lease<'_>, TakeError> {
-    let mut waiter = Waiter {
-        cx,
-        prepared: None,
-        seen: None,
-    };
+    let mut waiter = Waiter { cx, prepared: None, seen: None };
     let mut backoff = cx.backoff();
     let result = loop {
         match waiter.look() {
@@ -214,18 +210,8 @@ impl Prepared {
     }
 
     fn into_lease(self, cx: Context<'_>) -> Lease<'_> {
-        let Self {
-            nonce,
-            record,
-            asked: taken,
-            ..
-        } = self;
-        Lease {
-            cx,
-            nonce,
-            record,
-            taken,
-        }
+        let Self { nonce, record, asked: taken, .. } = self;
+        Lease { cx, nonce, record, taken }
     }
 }
 
@@ -278,50 +264,28 @@ impl<'a> Waiter<'a> {
     /// Is the lease `nonce` left behind? Its process is gone, or it has not changed for the stale limit on this
     /// waiter's own clock: other machines' clocks and the file's times prove nothing.
     fn stale(&mut self, nonce: &str) -> Result<bool, DoorError> {
-        let Context {
-            door,
-            clock,
-            owner,
-            limits,
-            ..
-        } = self.cx;
+        let Context { door, clock, owner, limits, .. } = self.cx;
         if self.seen.as_ref().is_none_or(|seen| seen.nonce != nonce) {
             let Some((bytes, _)) = optional(door.read(&join(LEASE, nonce)))? else {
                 return Ok(false);
             };
             let record: Option<Record> = serde_json::from_slice(&bytes).ok();
             let holder = Holder {
-                since: record
-                    .as_ref()
-                    .map(|record| record.since.clone())
-                    .unwrap_or_default(),
+                since: record.as_ref().map(|record| record.since.clone()).unwrap_or_default(),
                 owner: record.map(|record| record.owner),
             };
-            self.seen = Some(Seen {
-                nonce: nonce.to_owned(),
-                since: clock.boottime(),
-                holder,
-            });
+            self.seen = Some(Seen { nonce: nonce.to_owned(), since: clock.boottime(), holder });
         }
         Ok(self.seen.as_ref().is_some_and(|seen| {
-            let gone = seen
-                .holder
-                .owner
-                .as_ref()
-                .is_some_and(|holder| holder.is_gone(owner));
+            let gone = seen.holder.owner.as_ref().is_some_and(|holder| holder.is_gone(owner));
             gone || clock.boottime().saturating_sub(seen.since) >= limits.stale
         }))
     }
 
     fn try_move(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
-        let Context {
-            door, clock, limits, ..
-        } = self.cx;
+        let Context { door, clock, limits, .. } = self.cx;
         // An old one is made anew, so that its `since` is about when it was taken.
-        if let Some(old) = self
-            .prepared
-            .take_if(|prepared| clock.boottime() >= prepared.at + limits.hold)
-        {
+        if let Some(old) = self.prepared.take_if(|prepared| clock.boottime() >= prepared.at + limits.hold) {
             abandon(door, &old);
         }
         let mut prepared = match self.prepared.take() {
@@ -335,9 +299,7 @@ impl<'a> Waiter<'a> {
         };
         // Whatever the answer is but "done": only a look tells whether it is this process's.
         let kind = err.kind;
-        let mine = door
-            .list(LEASE)
-            .is_ok_and(|files| files.contains(&prepared.nonce));
+        let mine = door.list(LEASE).is_ok_and(|files| files.contains(&prepared.nonce));
         if mine {
             return Ok(Some(prepared.into_lease(self.cx)));
         }
@@ -353,13 +315,8 @@ impl<'a> Waiter<'a> {
     }
 
     fn prepare(&self) -> Result<Prepared, DoorError> {
-        let Context {
-            door, clock, owner, ..
-        } = self.cx;
-        let record = Record {
-            owner: owner.clone(),
-            since: rfc3339(clock.now()),
-        };
+        let Context { door, clock, owner, .. } = self.cx;
+        let record = Record { owner: owner.clone(), since: rfc3339(clock.now()) };
         let now = clock.boottime();
         let prepared = Prepared {
             nonce: new_nonce(),
@@ -389,10 +346,7 @@ pub(super) fn new_nonce() -> String {
 }
 
 fn is_nonce(name: &str) -> bool {
-    name.len() == 32
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    name.len() == 32 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 #[cfg(test)]

@@ -65,10 +65,7 @@ impl Entry {
     }
 
     fn port(&self, key: &str, default: u16) -> u16 {
-        self.metadata
-            .get(key)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
+        self.metadata.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
     fn of(forest: &str, value: &Value) -> Self {
@@ -95,10 +92,7 @@ impl Registry {
     pub fn entries(&self, forest: &ForestId) -> Vec<Entry> {
         let list = self.0.get("nodes").and_then(|nodes| nodes.get(forest.as_str()));
         let list = list.and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .map(|value| Entry::of(forest.as_str(), value))
-            .collect()
+        list.into_iter().flatten().map(|value| Entry::of(forest.as_str(), value)).collect()
     }
 
     /// The record that the laptop made of a forest; `None`: this registry does not know it.
@@ -119,9 +113,7 @@ impl Registry {
 
     /// The list of a forest, made if need be.
     pub(super) fn nodes_mut(&mut self, forest: &ForestId) -> &mut Vec<Value> {
-        let list = object_in(&mut self.0, "nodes")
-            .entry(forest.as_str())
-            .or_insert(Value::Null);
+        let list = object_in(&mut self.0, "nodes").entry(forest.as_str()).or_insert(Value::Null);
         if !list.is_array() {
             *list = Value::Array(Vec::new());
         }
@@ -184,9 +176,7 @@ fn wrong(place: &str, due: &str, found: &Value) -> Corrupt {
 fn check(root: &Map<String, Value>) -> Result<(), Corrupt> {
     for (id, record) in objects(root, "forests", "forests")? {
         let place = format!("forests.{id}");
-        let record = record
-            .as_object()
-            .ok_or_else(|| wrong(&place, "an object", record))?;
+        let record = record.as_object().ok_or_else(|| wrong(&place, "an object", record))?;
         drop(objects(record, "removed", &format!("{place}.removed"))?);
     }
     for (forest, list) in objects(root, "nodes", "nodes")? {
@@ -205,9 +195,7 @@ fn check(root: &Map<String, Value>) -> Result<(), Corrupt> {
 }
 
 fn check_entry(place: &str, entry: &Value) -> Result<(), Corrupt> {
-    let entry = entry
-        .as_object()
-        .ok_or_else(|| wrong(place, "an object", entry))?;
+    let entry = entry.as_object().ok_or_else(|| wrong(place, "an object", entry))?;
     match entry.get("id") {
         Some(Value::String(_)) => {}
         Some(other) => return Err(wrong(&format!("{place}.id"), "a string", other)),
@@ -280,28 +268,13 @@ mod tests {
             ("[]", "the file holds a list where an object is due"),
             (r#"{"nodes":[]}"#, "nodes holds a list where an object is due"),
             (r#"{"forests":"x"}"#, "forests holds a string"),
-            (
-                r#"{"forests":{"a":1}}"#,
-                "forests.a holds a number where an object is due",
-            ),
-            (
-                r#"{"forests":{"a":{"removed":[]}}}"#,
-                "forests.a.removed holds a list",
-            ),
-            (
-                r#"{"nodes":{"a":{}}}"#,
-                "nodes.a holds an object where a list is due",
-            ),
-            (
-                r#"{"nodes":{"a":[{"id":"x"},7]}}"#,
-                "nodes.a[1] holds a number where an object is due",
-            ),
+            (r#"{"forests":{"a":1}}"#, "forests.a holds a number where an object is due"),
+            (r#"{"forests":{"a":{"removed":[]}}}"#, "forests.a.removed holds a list"),
+            (r#"{"nodes":{"a":{}}}"#, "nodes.a holds an object where a list is due"),
+            (r#"{"nodes":{"a":[{"id":"x"},7]}}"#, "nodes.a[1] holds a number where an object is due"),
             (r#"{"nodes":{"a":[{}]}}"#, "nodes.a[0] has no id"),
             (r#"{"nodes":{"a":[{"id":null}]}}"#, "nodes.a[0].id holds null"),
-            (
-                r#"{"nodes":{"a":[{"id":"x","ip":1}]}}"#,
-                "nodes.a[0].ip holds a number where a string is due",
-            ),
+            (r#"{"nodes":{"a":[{"id":"x","ip":1}]}}"#, "nodes.a[0].ip holds a number where a string is due"),
             (
                 r#"{"nodes":{"a":[{"id":"x","metadata":{"k":true}}]}}"#,
                 "nodes.a[0].metadata.k holds a boolean",
@@ -318,14 +291,8 @@ mod tests {
             {"id":"b","metadata":{"health_port":"9","cluster_port":"x","instance":"i"}}]}}"#;
         let entries = parse(text).unwrap().entries(&"grove".parse().unwrap());
         let ports = |entry: &Entry| (entry.cluster_port(), entry.monitor_port(), entry.health_port());
-        assert_eq!(
-            (ports(&entries[0]), entries[0].instance()),
-            ((6222, 8222, 8223), None)
-        );
-        assert_eq!(
-            (ports(&entries[1]), entries[1].instance()),
-            ((6222, 8222, 9), Some("i"))
-        );
+        assert_eq!((ports(&entries[0]), entries[0].instance()), ((6222, 8222, 8223), None));
+        assert_eq!((ports(&entries[1]), entries[1].instance()), ((6222, 8222, 9), Some("i")));
         assert_eq!(entries[1].forest_id, "grove");
     }
 

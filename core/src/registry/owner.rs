@@ -94,39 +94,18 @@ mod tests {
         let me = Owner::current("test");
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let dead = Owner {
-            pid: child.id(),
-            ..me.clone()
-        };
+        let dead = Owner { pid: child.id(), ..me.clone() };
         assert!(dead.is_gone(&me));
-        let reused = Owner {
-            pid_start: me.pid_start + 1,
-            ..me.clone()
-        };
+        let reused = Owner { pid_start: me.pid_start + 1, ..me.clone() };
         assert!(reused.is_gone(&me));
     }
 
     #[test]
     fn nothing_is_known_of_another_boot_or_namespace() {
         let me = Owner::current("test");
-        let dead = Owner {
-            pid_start: me.pid_start + 1,
-            ..me.clone()
-        };
-        assert!(
-            !Owner {
-                boot_id: "other".into(),
-                ..dead.clone()
-            }
-            .is_gone(&me)
-        );
-        assert!(
-            !Owner {
-                pid_ns: "pid:[1]".into(),
-                ..dead.clone()
-            }
-            .is_gone(&me)
-        );
+        let dead = Owner { pid_start: me.pid_start + 1, ..me.clone() };
+        assert!(!Owner { boot_id: "other".into(), ..dead.clone() }.is_gone(&me));
+        assert!(!Owner { pid_ns: "pid:[1]".into(), ..dead.clone() }.is_gone(&me));
         assert!(!Owner::default().is_gone(&Owner::default()));
     }
 }

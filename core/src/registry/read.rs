@@ -129,11 +129,7 @@ fn judge<D: Document>(door: &dyn Door, files: &Files, found: Found<D>) -> Result
         _ => Corrupt::empty(),
     };
     let copy = matches!(copy, LastGood::Good(_));
-    Ok(ReadError::Corrupt {
-        file: files.file.clone(),
-        what,
-        copy,
-    })
+    Ok(ReadError::Corrupt { file: files.file.clone(), what, copy })
 }
 
 /// The names of the quarantined copies of a document, oldest first; a person looks at them and deletes them.

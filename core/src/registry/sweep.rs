@@ -12,11 +12,7 @@ use super::restore::NEW;
 /// next.
 pub(super) fn sweep(cx: &Context<'_>) {
     let swept = cx.door.list("").and_then(|names| {
-        let ours = |name: &&String| {
-            [PREPARED, GONE, NEW]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        };
+        let ours = |name: &&String| [PREPARED, GONE, NEW].iter().any(|prefix| name.starts_with(prefix));
         names.iter().filter(ours).try_for_each(|name| clear(cx, name))
     });
     if let Err(err) = swept {
@@ -41,8 +37,7 @@ fn clear(cx: &Context<'_>, name: &str) -> Result<(), DoorError> {
 
 fn is_old(modified: Timestamp, cx: &Context<'_>) -> bool {
     let age = cx.clock.now().duration_since(modified);
-    age.try_into()
-        .is_ok_and(|age: std::time::Duration| age >= cx.limits.stranded)
+    age.try_into().is_ok_and(|age: std::time::Duration| age >= cx.limits.stranded)
 }
 
 fn clear_dir(door: &dyn Door, dir: &str) -> Result<(), DoorError> {

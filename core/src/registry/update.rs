@@ -120,20 +120,8 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     change: impl FnMut(&D) -> Result<Option<D>, E>,
 ) -> Result<Outcome, UpdateError<E>> {
     let deadline = clock.boottime() + limits.give_up;
-    let cx = Context {
-        door,
-        clock,
-        owner,
-        limits,
-        deadline,
-    };
-    let mut update = Update {
-        cx,
-        options,
-        change,
-        suspicion: None,
-        document: PhantomData,
-    };
+    let cx = Context { door, clock, owner, limits, deadline };
+    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
     let mut backoff = cx.backoff();
     loop {
         let file = || options.files.file.clone();
@@ -176,19 +164,10 @@ where
     F: FnMut(&D) -> Result<Option<D>, E>,
 {
     fn attempt(&mut self) -> Result<Attempt, UpdateError<E>> {
-        let Context {
-            door,
-            clock,
-            owner,
-            limits,
-            ..
-        } = self.cx;
+        let Context { door, clock, owner, limits, .. } = self.cx;
         let _turn = door.queue(clock, limits, &owner.label);
         let lease = lease::take(self.cx).map_err(|err| match err {
-            TakeError::Held(holder) => UpdateError::LeaseHeld {
-                holder,
-                waited: limits.give_up,
-            },
+            TakeError::Held(holder) => UpdateError::LeaseHeld { holder, waited: limits.give_up },
             TakeError::Door(err) => err.into(),
         })?;
         let attempt = self.under(&lease);
@@ -217,9 +196,7 @@ where
                 Err(UpdateError::Missing(files.file.clone()))
             };
         }
-        let Limits {
-            stale, torn, give_up, ..
-        } = *self.cx.limits;
+        let Limits { stale, torn, give_up, .. } = *self.cx.limits;
         if self.suspicion.is_none() {
             // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
             self.cx.deadline = self.cx.clock.boottime() + stale + give_up;
@@ -228,10 +205,7 @@ where
         match copy {
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
-            _ if age >= torn => Err(UpdateError::NoCopy {
-                file: files.file.clone(),
-                source: what,
-            }),
+            _ if age >= torn => Err(UpdateError::NoCopy { file: files.file.clone(), source: what }),
             _ => Ok(Attempt::Bad(what, torn)),
         }
     }
@@ -271,18 +245,8 @@ where
         base: &Base,
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
-        let committed = put(
-            self.cx.door,
-            lease,
-            &self.options.files,
-            doc.render().as_bytes(),
-            base,
-        )?;
-        Ok(if committed {
-            Attempt::Done(Outcome::Committed { restored })
-        } else {
-            Attempt::Lost
-        })
+        let committed = put(self.cx.door, lease, &self.options.files, doc.render().as_bytes(), base)?;
+        Ok(if committed { Attempt::Done(Outcome::Committed { restored }) } else { Attempt::Lost })
     }
 }
 
@@ -308,13 +272,7 @@ fn put(
         if !lease.in_time() {
             return Ok(false);
         }
-        let publish = Publish {
-            staged,
-            target,
-            bytes,
-            base,
-            held: lease.held(),
-        };
+        let publish = Publish { staged, target, bytes, base, held: lease.held() };
         match door.publish(&publish) {
             Ok(()) => {}
             Err(err) if err.kind == Kind::Changed => return Ok(false),

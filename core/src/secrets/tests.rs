@@ -7,9 +7,7 @@ fn node(id: &str) -> NodeId {
 }
 
 fn founded() -> Secrets {
-    Secrets::empty()
-        .found(&node("n1"), "mark", Timestamp::UNIX_EPOCH)
-        .unwrap()
+    Secrets::empty().found(&node("n1"), "mark", Timestamp::UNIX_EPOCH).unwrap()
 }
 
 fn json(secrets: &Secrets) -> Value {
@@ -20,18 +18,8 @@ fn json(secrets: &Secrets) -> Value {
 fn a_founding_happens_once_and_reads_back() {
     let secrets = founded();
     let record = secrets.record().unwrap();
-    assert_eq!(
-        (record.founder.as_str(), record.founding.as_str()),
-        ("n1", "mark")
-    );
-    assert_eq!(
-        record.witness,
-        Some(Duty {
-            node: "n1".into(),
-            name: "w-n1-1".into(),
-            epoch: 1
-        })
-    );
+    assert_eq!((record.founder.as_str(), record.founding.as_str()), ("n1", "mark"));
+    assert_eq!(record.witness, Some(Duty { node: "n1".into(), name: "w-n1-1".into(), epoch: 1 }));
     assert_eq!(record.route.password.expose().len(), PASSWORD_CHARS);
     assert_ne!(record.route.password, record.sys.password);
     assert_eq!(Secrets::parse(secrets.render().as_bytes()), Ok(secrets.clone()));

@@ -33,25 +33,16 @@ pub trait Bench: Sync {
 
     /// The names in the directory, sorted, but for those of the finished registry and the queue.
     fn leftovers(&self) -> Vec<String> {
-        let known = [
-            "registry.json",
-            ".registry.last-good.json",
-            ".registry.flock",
-            "queue.lock",
-        ];
-        let entries = fs::read_dir(self.dir())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let known = ["registry.json", ".registry.last-good.json", ".registry.flock", "queue.lock"];
+        let entries =
+            fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = entries.filter(|name| !known.contains(&name.as_str())).collect();
         names.sort();
         names
     }
 
     fn corrupt_copies(&self) -> Vec<String> {
-        self.leftovers()
-            .into_iter()
-            .filter(|name| name.starts_with("registry.json.corrupt-"))
-            .collect()
+        self.leftovers().into_iter().filter(|name| name.starts_with("registry.json.corrupt-")).collect()
     }
 }
 
@@ -78,26 +69,17 @@ pub fn grove() -> ForestId {
 
 /// An owner on a machine of its own, so that nobody can know whether it still runs.
 pub fn elsewhere(label: &str) -> Owner {
-    Owner {
-        boot_id: label.to_owned(),
-        ..Owner::current(label)
-    }
+    Owner { boot_id: label.to_owned(), ..Owner::current(label) }
 }
 
 /// An owner on this machine whose process is gone.
 pub fn gone(label: &str) -> Owner {
     let me = Owner::current(label);
-    Owner {
-        pid_start: me.pid_start + 1,
-        ..me
-    }
+    Owner { pid_start: me.pid_start + 1, ..me }
 }
 
 pub fn creating() -> UpdateOptions {
-    UpdateOptions {
-        create_missing: true,
-        ..UpdateOptions::default()
-    }
+    UpdateOptions { create_missing: true, ..UpdateOptions::default() }
 }
 
 /// The plainest change that can be told apart from every other: a tombstone of that name.

@@ -27,9 +27,7 @@ fn contend(queued: bool, updates: usize) {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
-                let bytes = bench
-                    .get("registry.json")
-                    .expect("the file was missing for a moment");
+                let bytes = bench.get("registry.json").expect("the file was missing for a moment");
                 Registry::parse(&bytes).expect("a torn read");
                 reads.fetch_add(1, Ordering::SeqCst);
             }
@@ -40,23 +38,14 @@ fn contend(queued: bool, updates: usize) {
                 scope.spawn(move || {
                     let (door, owner) = (door(), Owner::current(&format!("writer {thread}")));
                     for update in 0..updates {
-                        mark(
-                            &door,
-                            &SystemClock,
-                            &owner,
-                            limits,
-                            &format!("n{thread}-{update}"),
-                        )
-                        .unwrap();
+                        mark(&door, &SystemClock, &owner, limits, &format!("n{thread}-{update}")).unwrap();
                     }
                 })
             })
             .collect();
         let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::SeqCst);
-        results
-            .into_iter()
-            .for_each(|result| result.expect("a writer failed"));
+        results.into_iter().for_each(|result| result.expect("a writer failed"));
     });
 
     let registry = bench.registry();

@@ -16,12 +16,7 @@ const WHOLE: &str = "{\n  \"forests\": {\"elm\": {\"weight\": 1.10}}\n}\n";
 
 /// The bad texts of the tests, and a registry's own first half.
 fn bad_texts(good: &[u8]) -> Vec<Vec<u8>> {
-    vec![
-        good[..good.len() / 2].to_vec(),
-        vec![],
-        b"[]".to_vec(),
-        b"\x00\xff\xfe\x01".to_vec(),
-    ]
+    vec![good[..good.len() / 2].to_vec(), vec![], b"[]".to_vec(), b"\x00\xff\xfe\x01".to_vec()]
 }
 
 /// A directory with a registry that was written by an update, and its bytes.
@@ -40,11 +35,8 @@ fn virtual_clock() -> (VirtualClock, Limits) {
 
 #[test]
 fn four_updaters_at_once_quarantine_once_and_restore() {
-    let limits = Limits {
-        stale: Duration::from_millis(300),
-        torn: Duration::from_millis(50),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { stale: Duration::from_millis(300), torn: Duration::from_millis(50), ..Limits::default() };
     let (bench, good) = written(&SystemClock, &limits);
     for (round, bad) in bad_texts(&good).into_iter().enumerate() {
         bench.put("registry.json", &bad);
@@ -52,15 +44,7 @@ fn four_updaters_at_once_quarantine_once_and_restore() {
         let one = |thread: usize| {
             barrier.wait();
             let name = format!("r{round}-t{thread}");
-            match mark(
-                &*bench.door(),
-                &SystemClock,
-                &Owner::current(&name),
-                &limits,
-                &name,
-            )
-            .unwrap()
-            {
+            match mark(&*bench.door(), &SystemClock, &Owner::current(&name), &limits, &name).unwrap() {
                 Outcome::Committed { restored } => usize::from(restored.is_some()),
                 Outcome::Unchanged => panic!("{name} was not there before"),
             }
@@ -73,19 +57,13 @@ fn four_updaters_at_once_quarantine_once_and_restore() {
         assert_eq!(restored, 1, "round {round}");
         let copies = bench.corrupt_copies();
         assert_eq!(copies.len(), round + 1, "{copies:?}");
-        assert!(
-            copies.iter().any(|name| bench.get(name).unwrap() == bad),
-            "round {round}"
-        );
+        assert!(copies.iter().any(|name| bench.get(name).unwrap() == bad), "round {round}");
         assert_eq!(corrupt_copies(&*bench.door(), &Files::default()).unwrap(), copies);
     }
     let registry = bench.registry();
     assert!(marked(&registry, "first"));
     assert!((0..4).all(|round| (0..4).all(|thread| marked(&registry, &format!("r{round}-t{thread}")))));
-    assert_eq!(
-        registry.forest(&"elm".parse().unwrap()).unwrap()["weight"].to_string(),
-        "1.10"
-    );
+    assert_eq!(registry.forest(&"elm".parse().unwrap()).unwrap()["weight"].to_string(), "1.10");
     assert_eq!(bench.leftovers(), bench.corrupt_copies());
 }
 
@@ -110,12 +88,7 @@ fn a_missing_registry_with_a_copy_is_restored() {
     let (bench, _) = written(&clock, &limits);
     std::fs::remove_file(bench.dir().join("registry.json")).unwrap();
     let outcome = mark(&*bench.door(), &clock, &elsewhere("a"), &limits, "a").unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Committed {
-            restored: Some(Restored { quarantined: None })
-        }
-    );
+    assert_eq!(outcome, Outcome::Committed { restored: Some(Restored { quarantined: None }) });
     assert!(marked(&bench.registry(), "first") && marked(&bench.registry(), "a"));
 }
 
@@ -176,12 +149,7 @@ fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
     let files = Files::default();
     bench.put("registry.json", b"{");
     let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.torn / 2);
-    assert_eq!(
-        read::<Registry>(&*bench.door(), &mending, &limits, &files)
-            .unwrap()
-            .bytes,
-        good
-    );
+    assert_eq!(read::<Registry>(&*bench.door(), &mending, &limits, &files).unwrap().bytes, good);
 
     for bad in bad_texts(&good) {
         bench.put("registry.json", &bad);

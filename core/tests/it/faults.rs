@@ -21,13 +21,8 @@ enum Start {
     Corrupt,
 }
 
-const STARTS: [Start; 5] = [
-    Start::Nothing,
-    Start::Registry,
-    Start::Unchanged,
-    Start::DeadLease,
-    Start::Corrupt,
-];
+const STARTS: [Start; 5] =
+    [Start::Nothing, Start::Registry, Start::Unchanged, Start::DeadLease, Start::Corrupt];
 
 fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start) {
     let door = bench.door();
@@ -67,11 +62,7 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     };
     let door = bench.door();
     let faulty = FaultyDoor::new(&*door, at, fault, &parses);
-    let owner = if at % 2 == 0 {
-        gone("faulty")
-    } else {
-        elsewhere("faulty")
-    };
+    let owner = if at % 2 == 0 { gone("faulty") } else { elsewhere("faulty") };
     let result = mark(&faulty, &clock, &owner, &limits, "second");
     if !faulty.struck() {
         result.unwrap_or_else(|err| panic!("{what}: {err}"));
@@ -79,10 +70,7 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     }
     let acknowledged = result.is_ok();
     if acknowledged {
-        assert!(
-            marked(&bench.registry(), "second"),
-            "{what}: acknowledged and not there"
-        );
+        assert!(marked(&bench.registry(), "second"), "{what}: acknowledged and not there");
     }
 
     mark(&*door, &clock, &elsewhere("next"), &limits, "third")
@@ -90,32 +78,17 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     let registry = bench.registry();
     assert!(marked(&registry, "third"), "{what}");
     assert!(!acknowledged || marked(&registry, "second"), "{what}: lost");
-    assert!(
-        start == Start::Nothing || marked(&registry, "first"),
-        "{what}: lost"
-    );
-    let documented = [
-        ".registry.lease.",
-        ".registry.gone.",
-        ".registry.new.",
-        "registry.json.corrupt-",
-    ];
+    assert!(start == Start::Nothing || marked(&registry, "first"), "{what}: lost");
+    let documented = [".registry.lease.", ".registry.gone.", ".registry.new.", "registry.json.corrupt-"];
     for name in bench.leftovers() {
-        assert!(
-            documented.iter().any(|prefix| name.starts_with(prefix)),
-            "{what}: {name} was left"
-        );
+        assert!(documented.iter().any(|prefix| name.starts_with(prefix)), "{what}: {name} was left");
     }
 
     clock.advance(later(&limits));
     mark(&*door, &clock, &elsewhere("sweeper"), &limits, "fourth")
         .unwrap_or_else(|err| panic!("{what}: {err}"));
     assert_eq!(bench.leftovers(), bench.corrupt_copies(), "{what}: not swept");
-    assert_eq!(
-        bench.corrupt_copies().len(),
-        usize::from(start == Start::Corrupt),
-        "{what}"
-    );
+    assert_eq!(bench.corrupt_copies().len(), usize::from(start == Start::Corrupt), "{what}");
     true
 }
 

@@ -45,14 +45,7 @@ pub struct FaultyDoor<'a> {
 
 impl<'a> FaultyDoor<'a> {
     pub fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
-        Self {
-            inner,
-            at,
-            fault,
-            calls: AtomicUsize::new(0),
-            dead: AtomicBool::new(false),
-            watch,
-        }
+        Self { inner, at, fault, calls: AtomicUsize::new(0), dead: AtomicBool::new(false), watch }
     }
 
     /// Was the chosen call made?
@@ -68,21 +61,14 @@ impl<'a> FaultyDoor<'a> {
     ) -> Result<T, DoorError> {
         let err = |kind| {
             let source = io::Error::other("injected").into();
-            Err(DoorError {
-                op,
-                path: path.to_owned(),
-                kind,
-                source,
-            })
+            Err(DoorError { op, path: path.to_owned(), kind, source })
         };
         if self.dead.load(Ordering::SeqCst) {
             return err(Kind::Other);
         }
         let strikes = self.calls.fetch_add(1, Ordering::SeqCst) == self.at;
-        self.dead.store(
-            strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter),
-            Ordering::SeqCst,
-        );
+        self.dead
+            .store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
         let result = match self.fault {
             Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
             Fault::LostBefore if strikes => err(Kind::Ambiguous),

@@ -20,11 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn demo() -> anyhow::Result<()> {
-    let engine = PathBuf::from(
-        std::env::args_os()
-            .nth(1)
-            .context("usage: demo PATH-OF-NATS-SERVER")?,
-    );
+    let engine = PathBuf::from(std::env::args_os().nth(1).context("usage: demo PATH-OF-NATS-SERVER")?);
     let mut grove = node("grove-node-1", &engine).prepare();
     say("a node needs one file, agent.yaml. This one lives on a loopback address and in a temp directory:");
     let config = std::fs::read_to_string(grove.path("agent.yaml"))?;
@@ -51,10 +47,7 @@ fn demo() -> anyhow::Result<()> {
     say(&format!("something kills the NATS server: kill -9 {engine}"));
     process::signal(engine, Signal::KILL);
     let fail = grove.until_reason("engine:process", "engine_exited");
-    println!(
-        "    /health says at once: {}",
-        fail["output"].as_str().unwrap_or_default()
-    );
+    println!("    /health says at once: {}", fail["output"].as_str().unwrap_or_default());
     let health = grove.until_pass();
     ensure!(health["engine"]["pid"] != engine, "the engine has another pid");
     println!("    and a moment later it is back:");
@@ -80,11 +73,7 @@ fn show(node: &Node, args: &[&str]) -> anyhow::Result<()> {
     let output = node.run(args);
     print_indented(&String::from_utf8_lossy(&output.stdout));
     if !output.status.success() {
-        bail!(
-            "`forest-agent {}` failed: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("`forest-agent {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

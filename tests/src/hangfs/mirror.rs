@@ -35,11 +35,7 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub(super) fn new(backing: &Path, gate: Arc<Gate>) -> Result<Self, SysErrno> {
-        Ok(Self {
-            gate,
-            nodes: Nodes::new(backing)?,
-            handles: Handles::default(),
-        })
+        Ok(Self { gate, nodes: Nodes::new(backing)?, handles: Handles::default() })
     }
 
     fn open_file(&self, ino: INodeNo, flags: i32) -> Answer<FileHandle> {
@@ -71,13 +67,7 @@ impl Mirror {
 
     fn rename_to(&self, from: (INodeNo, &OsStr), to: (INodeNo, &OsStr), flags: RenameFlags) -> Answer<()> {
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        rustix::fs::renameat_with(
-            self.nodes.get(from.0)?,
-            from.1,
-            self.nodes.get(to.0)?,
-            to.1,
-            flags,
-        )
+        rustix::fs::renameat_with(self.nodes.get(from.0)?, from.1, self.nodes.get(to.0)?, to.1, flags)
     }
 
     fn change(&self, ino: INodeNo, change: &Change) -> Answer<FileAttr> {

@@ -29,10 +29,7 @@ struct Node {
 impl Nodes {
     pub(super) fn new(backing: &Path) -> Result<Self, Errno> {
         let root = rustix::fs::openat(CWD, backing, NAME | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Self {
-            root: Arc::new(root),
-            known: Mutex::default(),
-        })
+        Ok(Self { root: Arc::new(root), known: Mutex::default() })
     }
 
     /// The O_PATH descriptor of `ino`.
@@ -40,20 +37,14 @@ impl Nodes {
         if ino == INodeNo::ROOT {
             return Ok(Arc::clone(&self.root));
         }
-        self.lock()
-            .get(&ino.0)
-            .map(|node| Arc::clone(&node.fd))
-            .ok_or(Errno::STALE)
+        self.lock().get(&ino.0).map(|node| Arc::clone(&node.fd)).ok_or(Errno::STALE)
     }
 
     /// Finds `name` and remembers it for the kernel.
     pub(super) fn look_up(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
         let fd = rustix::fs::openat(self.get(parent)?, name, NAME, Mode::empty())?;
         let attr = attr_of(&fd)?;
-        let fresh = || Node {
-            fd: Arc::new(fd),
-            lookups: 0,
-        };
+        let fresh = || Node { fd: Arc::new(fd), lookups: 0 };
         self.lock().entry(attr.ino.0).or_insert_with(fresh).lookups += 1;
         Ok(attr)
     }

@@ -76,10 +76,7 @@ fn files_go_round() {
     assert_eq!(fs::read(given.back("a")).unwrap(), b"anew");
     fs::write(given.back("a"), "behind").unwrap();
     assert_eq!(fs::read(given.front("a")).unwrap(), b"behind");
-    assert_eq!(
-        File::create_new(given.front("a")).unwrap_err().raw_os_error(),
-        Some(17)
-    );
+    assert_eq!(File::create_new(given.front("a")).unwrap_err().raw_os_error(), Some(17));
     fs::remove_file(given.front("a")).unwrap();
     assert!(!given.back("a").exists() && !given.front("a").exists());
 }
@@ -97,22 +94,9 @@ fn directories_and_renames_go_round() {
     fs::write(given.front("b"), "b").unwrap();
     fs::rename(given.front("d/file-0"), given.front("b")).unwrap();
     assert_eq!(fs::read(given.back("b")).unwrap(), b"x");
-    let refused = renameat_with(
-        CWD,
-        given.front("b"),
-        CWD,
-        given.front("d/file-1"),
-        RenameFlags::NOREPLACE,
-    );
+    let refused = renameat_with(CWD, given.front("b"), CWD, given.front("d/file-1"), RenameFlags::NOREPLACE);
     assert_eq!(refused.unwrap_err(), Errno::EXIST);
-    renameat_with(
-        CWD,
-        given.front("b"),
-        CWD,
-        given.front("c"),
-        RenameFlags::NOREPLACE,
-    )
-    .unwrap();
+    renameat_with(CWD, given.front("b"), CWD, given.front("c"), RenameFlags::NOREPLACE).unwrap();
     let refused = fs::remove_dir(given.front("d")).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(Errno::NOTEMPTY.raw_os_error()));
     fs::rename(given.front("d"), given.front("e")).unwrap();
@@ -123,14 +107,7 @@ fn directories_and_renames_go_round() {
 #[test]
 fn flock_excludes() {
     let given = Given::a_mirror();
-    let open = || {
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(given.front("lock"))
-            .unwrap()
-    };
+    let open = || File::options().create(true).truncate(false).write(true).open(given.front("lock")).unwrap();
     let (first, second) = (open(), open());
     rustix::fs::flock(&first, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let refused = rustix::fs::flock(&second, rustix::fs::FlockOperation::NonBlockingLockExclusive);
@@ -188,10 +165,7 @@ fn a_dead_share_answers_every_request_with_its_errno() {
     assert_eq!(rustix::fs::statfs(given.fs.path()).unwrap_err(), Errno::HOSTDOWN);
     assert_eq!(fs::read_dir(given.fs.path()).unwrap_err().raw_os_error(), dead);
     given.fs.fail_with(Errno::IO.raw_os_error());
-    assert_eq!(
-        fs::read(given.front("a")).unwrap_err().raw_os_error(),
-        Some(Errno::IO.raw_os_error())
-    );
+    assert_eq!(fs::read(given.front("a")).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
     given.fs.resume();
     assert_eq!(fs::read(given.front("a")).unwrap(), b"content");
 }
@@ -207,10 +181,6 @@ fn dropped_while_it_hangs_it_lets_go_and_is_unmounted() {
     let Given { fs: mounted, dir } = given;
     drop(mounted);
     assert_eq!(reader.join().unwrap(), Err(Some(Errno::IO.raw_os_error())));
-    assert_eq!(
-        fs::read_dir(dir.path().join("front")).unwrap().count(),
-        0,
-        "the bare mountpoint"
-    );
+    assert_eq!(fs::read_dir(dir.path().join("front")).unwrap().count(), 0, "the bare mountpoint");
     dir.close().unwrap();
 }

@@ -40,9 +40,7 @@ fn start(settings: &Settings) -> Result<(Child, bool), String> {
     let text = std::fs::read_to_string(&settings.node_info).ok();
     let info = registry::node_info(text.as_deref(), &settings.node_info.to_string_lossy())?;
     say(&format!("  forest_id: {}\n  node_id: {}", info.forest, info.node));
-    let own = settings
-        .address
-        .or_else(|| forest_agent::engine::nimsforest::own_ipv6().ok().map(IpAddr::V6));
+    let own = settings.address.or_else(|| forest_agent::engine::nimsforest::own_ipv6().ok().map(IpAddr::V6));
     let own = own.ok_or("❌ No IPv6 address found. NimsForest requires IPv6.")?;
     say(&format!("  local_ip: {own}"));
     let text = std::fs::read_to_string(&settings.registry).unwrap_or_default();
@@ -57,11 +55,8 @@ fn start(settings: &Settings) -> Result<(Child, bool), String> {
 
 fn spawn(settings: &Settings, info: &NodeInfo, peers: &[String]) -> Result<(Child, bool), String> {
     // An empty ip is a route that never answers.
-    let known: Result<Vec<IpAddr>, _> = peers
-        .iter()
-        .filter(|ip| !ip.is_empty())
-        .map(|ip| ip.parse())
-        .collect();
+    let known: Result<Vec<IpAddr>, _> =
+        peers.iter().filter(|ip| !ip.is_empty()).map(|ip| ip.parse()).collect();
     let mut routes = known.map_err(|err| format!("❌ Failed to create embedded NATS server: {err}"))?;
     if peers.iter().any(String::is_empty) {
         routes.push(IpAddr::from([192, 0, 2, 1]));

@@ -21,10 +21,7 @@ pub(super) fn node_info(text: Option<&str>, path: &str) -> Result<NodeInfo, Stri
         let id = value[key].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
         id.ok_or_else(|| fatal(&format!("{key} is required in")))
     };
-    Ok(NodeInfo {
-        forest: id("forest_id")?,
-        node: id("node_id")?,
-    })
+    Ok(NodeInfo { forest: id("forest_id")?, node: id("node_id")? })
 }
 
 /// The peers' addresses, as the registry spells them: every entry of the forest in which none of the addresses is
@@ -39,12 +36,7 @@ pub(super) fn peers(text: &str, forest: &str, own: IpAddr) -> Vec<String> {
         .iter()
         .map(addresses)
         .filter(|addresses| !addresses.contains(&own))
-        .map(|addresses| {
-            addresses
-                .into_iter()
-                .find(|ip| !ip.is_empty())
-                .unwrap_or_default()
-        })
+        .map(|addresses| addresses.into_iter().find(|ip| !ip.is_empty()).unwrap_or_default())
         .collect()
 }
 
@@ -55,22 +47,13 @@ mod tests {
     #[test]
     fn node_info_needs_both_ids_and_ignores_the_rest() {
         let read = |text| node_info(text, "/x.json");
-        let wanted = NodeInfo {
-            forest: "grove".to_owned(),
-            node: "grove-node-1".to_owned(),
-        };
-        assert_eq!(
-            read(Some(r#"{"forest_id":"grove","node_id":"grove-node-1","a":1}"#)),
-            Ok(wanted)
-        );
+        let wanted = NodeInfo { forest: "grove".to_owned(), node: "grove-node-1".to_owned() };
+        assert_eq!(read(Some(r#"{"forest_id":"grove","node_id":"grove-node-1","a":1}"#)), Ok(wanted));
         for (text, said) in [
             (None, "Node configuration required at /x.json"),
             (Some("{"), "Node configuration required at /x.json"),
             (Some(r#"{"node_id":"n"}"#), "forest_id is required in /x.json"),
-            (
-                Some(r#"{"forest_id":"f","node_id":""}"#),
-                "node_id is required in /x.json",
-            ),
+            (Some(r#"{"forest_id":"f","node_id":""}"#), "node_id is required in /x.json"),
         ] {
             assert!(read(text).unwrap_err().ends_with(said));
         }
@@ -81,14 +64,7 @@ mod tests {
         let own = "fd00::2".parse().unwrap();
         let text = r#"{"nodes":{"grove":[{"ip":"fd00::2"},{"ip":"FD00::2"},{"ip":"10.0.0.7","ipv6":"fd00::3"},{}]}}"#;
         assert_eq!(peers(text, "grove", own), ["FD00::2", "fd00::3", ""]);
-        for text in [
-            "",
-            "[]",
-            "{",
-            "null",
-            r#"{"nodes":null}"#,
-            r#"{"nodes":{"grove":{}}}"#,
-        ] {
+        for text in ["", "[]", "{", "null", r#"{"nodes":null}"#, r#"{"nodes":{"grove":{}}}"#] {
             assert_eq!(peers(text, "grove", own), [""; 0], "{text}");
         }
     }

@@ -30,9 +30,7 @@ pub(super) fn become_server(parent: &str, program: &str, config: &str) -> ExitCo
         return fail("the stand-in is gone already");
     }
     let err = std::process::Command::new(program).args(["-c", config]).exec();
-    fail(&format!(
-        "❌ Failed to start embedded NATS server: {program}: {err}"
-    ))
+    fail(&format!("❌ Failed to start embedded NATS server: {program}: {err}"))
 }
 
 /// Starts it. `routes` are the peers that the registry lists; with none it is standalone.
@@ -54,11 +52,7 @@ fn config_text(settings: &Settings, info: &NodeInfo, routes: &[IpAddr]) -> Strin
     // Debug quotes as nats-server reads it, for the plain names and paths of tests.
     let listen = settings.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let client = settings.address.map_or("0.0.0.0".to_owned(), |ip| ip.to_string());
-    let client = if client.contains(':') {
-        format!("[{client}]")
-    } else {
-        client
-    };
+    let client = if client.contains(':') { format!("[{client}]") } else { client };
     let at = |port| SocketAddr::new(listen, port).to_string();
     let mut text = format!(
         "server_name: {:?}\nlisten: \"{client}:-1\"\nhttp: \"{}\"\njetstream {{ store_dir: {:?} }}\n",
@@ -68,15 +62,10 @@ fn config_text(settings: &Settings, info: &NodeInfo, routes: &[IpAddr]) -> Strin
     );
     if !routes.is_empty() {
         let port = settings.cluster_port;
-        let routes: Vec<_> = routes
-            .iter()
-            .map(|ip| format!("nats://{}", SocketAddr::new(*ip, port)))
-            .collect();
-        text += &format!(
-            "cluster {{ name: {:?}, listen: \"{}\", routes: {routes:?} }}\n",
-            info.forest,
-            at(port)
-        );
+        let routes: Vec<_> =
+            routes.iter().map(|ip| format!("nats://{}", SocketAddr::new(*ip, port))).collect();
+        text +=
+            &format!("cluster {{ name: {:?}, listen: \"{}\", routes: {routes:?} }}\n", info.forest, at(port));
     }
     text
 }
@@ -89,9 +78,7 @@ pub(super) async fn wait_usable(settings: &Settings, clustered: bool, limit: Dur
         loop {
             if let Ok(jsz) = jsz(monitor).await
                 && (!clustered
-                    || jsz["meta_cluster"]["leader"]
-                        .as_str()
-                        .is_some_and(|leader| !leader.is_empty()))
+                    || jsz["meta_cluster"]["leader"].as_str().is_some_and(|leader| !leader.is_empty()))
             {
                 return;
             }
@@ -112,10 +99,7 @@ async fn jsz(monitor: SocketAddr) -> io::Result<Value> {
 
 /// Sends `signal` to it.
 pub(super) fn signal(server: &Child, signal: Signal) {
-    let pid = server
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .and_then(rustix::process::Pid::from_raw);
+    let pid = server.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid
         && let Err(err) = rustix::process::kill_process(pid, signal)
     {

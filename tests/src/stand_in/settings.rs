@@ -65,9 +65,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn from_env(var: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let text = |name: &str, default: &str| {
-            var(name)
-                .filter(|value| !value.is_empty())
-                .unwrap_or(default.to_owned())
+            var(name).filter(|value| !value.is_empty()).unwrap_or(default.to_owned())
         };
         Ok(Self {
             node_info: text("NATS_CLUSTER_NODE_INFO", "/etc/nimsforest/node-info.json").into(),
@@ -94,9 +92,7 @@ fn parse<T: FromStr>(name: &str, value: &str) -> Result<T, String>
 where
     T::Err: ToString,
 {
-    value
-        .parse()
-        .map_err(|err: T::Err| format!("{name}: {}", err.to_string()))
+    value.parse().map_err(|err: T::Err| format!("{name}: {}", err.to_string()))
 }
 
 #[cfg(test)]
@@ -106,15 +102,9 @@ mod tests {
     #[test]
     fn the_real_programs_defaults() {
         let settings = Settings::from_env(|_| None).unwrap();
-        assert_eq!(
-            settings.node_info,
-            PathBuf::from("/etc/nimsforest/node-info.json")
-        );
+        assert_eq!(settings.node_info, PathBuf::from("/etc/nimsforest/node-info.json"));
         assert_eq!(settings.registry, PathBuf::from("/mnt/forest/registry.json"));
-        assert_eq!(
-            settings.jetstream_dir,
-            PathBuf::from("/var/lib/nimsforest/jetstream")
-        );
+        assert_eq!(settings.jetstream_dir, PathBuf::from("/var/lib/nimsforest/jetstream"));
         assert_eq!((settings.monitor_port, settings.cluster_port), (8222, 6222));
         assert_eq!(settings.timeout, Duration::from_millis(10_300));
     }

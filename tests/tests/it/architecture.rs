@@ -6,17 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Folder of a crate, and what it must not depend on.
 const IMPORT_RULE: [(&str, &[&str]); 3] = [
-    (
-        "core",
-        &[
-            "forest-agent",
-            "morpheus",
-            "forest-tests",
-            "tokio",
-            "reqwest",
-            "axum",
-        ],
-    ),
+    ("core", &["forest-agent", "morpheus", "forest-tests", "tokio", "reqwest", "axum"]),
     ("agent", &["morpheus", "forest-tests"]),
     ("cli", &["forest-agent", "forest-tests"]),
 ];
@@ -46,10 +36,7 @@ fn files_stay_small() {
     for file in sources() {
         let limit = if file.ends_with("src/main.rs") { 60 } else { 500 };
         let lines = read(&file).lines().count();
-        assert!(
-            lines <= limit,
-            "{file} has {lines} lines, and {limit} are the most"
-        );
+        assert!(lines <= limit, "{file} has {lines} lines, and {limit} are the most");
     }
 }
 
@@ -71,14 +58,9 @@ fn files_are_locked_in_one_module() {
 /// Where packages come from is the business of each machine's own set-up. Cargo.lock is Cargo's.
 #[test]
 fn no_file_names_the_host_of_a_package_registry() {
-    let hosts = [
-        ("crates", "io"),
-        ("pypi", "org"),
-        ("pythonhosted", "org"),
-        ("npmjs", "org"),
-        ("deb.debian", "org"),
-    ]
-    .map(|(name, domain)| format!("{name}.{domain}"));
+    let hosts =
+        [("crates", "io"), ("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("deb.debian", "org")]
+            .map(|(name, domain)| format!("{name}.{domain}"));
     for file in files().iter().filter(|file| *file != "Cargo.lock") {
         let text = String::from_utf8_lossy(&fs::read(root().join(file)).unwrap()).into_owned();
         for host in &hosts {
@@ -104,11 +86,7 @@ fn files() -> BTreeSet<String> {
             let entry = entry.expect("an entry");
             let path = folder.join(entry.file_name());
             let kind = entry.file_type().expect("its type");
-            if kind.is_dir()
-                && ![".git", ".tools", "target"]
-                    .iter()
-                    .any(|skip| path == Path::new(skip))
-            {
+            if kind.is_dir() && ![".git", ".tools", "target"].iter().any(|skip| path == Path::new(skip)) {
                 folders.push(path);
             } else if kind.is_file() && path != Path::new(".git") {
                 found.insert(path.to_str().expect("a plain name").to_owned());
@@ -125,18 +103,10 @@ fn sources() -> Vec<String> {
 /// Lines of code in `folder` that hold `text`, as `file: line`; comments do not count.
 fn lines_with(folder: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for file in sources()
-        .iter()
-        .filter(|file| Path::new(file).starts_with(folder))
-    {
+    for file in sources().iter().filter(|file| Path::new(file).starts_with(folder)) {
         let content = read(file);
-        let code = content
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"));
-        found.extend(
-            code.filter(|line| line.contains(text))
-                .map(|line| format!("{file}: {line}")),
-        );
+        let code = content.lines().filter(|line| !line.trim_start().starts_with("//"));
+        found.extend(code.filter(|line| line.contains(text)).map(|line| format!("{file}: {line}")));
     }
     found
 }

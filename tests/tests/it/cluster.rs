@@ -23,11 +23,7 @@ struct Forest {
 impl Forest {
     /// One without nodes, whose servers are `server`.
     fn new(server: &Path) -> Self {
-        Self {
-            share: tempfile::tempdir().unwrap(),
-            server: server.to_owned(),
-            nodes: Vec::new(),
-        }
+        Self { share: tempfile::tempdir().unwrap(), server: server.to_owned(), nodes: Vec::new() }
     }
 
     /// One that has grown to `count` nodes and is well.
@@ -82,11 +78,7 @@ impl Forest {
             let witness = &self.record()["witness"];
             (witness.is_null() == (count >= 3)).then_some(())
         });
-        let keeps = |node: &Node| {
-            node.processes()
-                .iter()
-                .any(|(_, line)| line.contains("witness.conf"))
-        };
+        let keeps = |node: &Node| node.processes().iter().any(|(_, line)| line.contains("witness.conf"));
         until("a witness runs where it is needed", || {
             let witnesses = self.nodes.iter().filter(|node| keeps(node)).count();
             (witnesses == usize::from(count < 3)).then_some(())

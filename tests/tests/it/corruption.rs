@@ -10,17 +10,13 @@ use serde_json::Value;
 
 fn quarantined(share: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(share).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .filter(|path| path.display().to_string().contains("registry.json.corrupt-"))
-        .collect()
+    entries.filter(|path| path.display().to_string().contains("registry.json.corrupt-")).collect()
 }
 
 fn ids(registry: &Path) -> Option<Vec<String>> {
     let json: Value = serde_json::from_str(&fs::read_to_string(registry).ok()?).ok()?;
     let list = json["nodes"]["grove"].as_array()?.iter();
-    let mut ids: Vec<_> = list
-        .map(|entry| entry["id"].as_str().unwrap_or_default().to_owned())
-        .collect();
+    let mut ids: Vec<_> = list.map(|entry| entry["id"].as_str().unwrap_or_default().to_owned()).collect();
     ids.sort();
     Some(ids)
 }
@@ -31,23 +27,12 @@ fn broken_by(damage: impl Fn(&[u8]) -> Vec<u8>) {
     let registry = share.path().join("registry.json");
     let server = nats::servers().remove(0);
     let mut nodes: Vec<Node> = (1..=4)
-        .map(|n| {
-            node(&format!("grove-node-{n}"), &server)
-                .registry(&registry)
-                .env(STALE, "2000")
-                .start()
-        })
+        .map(|n| node(&format!("grove-node-{n}"), &server).registry(&registry).env(STALE, "2000").start())
         .collect();
     let all: Vec<String> = (1..=4).map(|n| format!("grove-node-{n}")).collect();
-    until_value(
-        "all four are registered",
-        || ids(&registry),
-        |ids| ids.as_ref() == Some(&all),
-    );
+    until_value("all four are registered", || ids(&registry), |ids| ids.as_ref() == Some(&all));
     for node in &nodes {
-        until("its entry stands", || {
-            (node.check("registry:entry")["status"] == "pass").then_some(())
-        });
+        until("its entry stands", || (node.check("registry:entry")["status"] == "pass").then_some(()));
     }
 
     let good = fs::read(&registry).unwrap();
@@ -60,11 +45,7 @@ fn broken_by(damage: impl Fn(&[u8]) -> Vec<u8>) {
         };
         nodes.iter().any(said).then_some(())
     });
-    until_value(
-        "the last good copy is back",
-        || ids(&registry),
-        |ids| ids.as_ref() == Some(&all),
-    );
+    until_value("the last good copy is back", || ids(&registry), |ids| ids.as_ref() == Some(&all));
     let copies = quarantined(share.path());
     assert_eq!(copies.len(), 1, "quarantined once: {copies:?}");
     assert_eq!(fs::read(&copies[0]).unwrap(), bad);
@@ -75,16 +56,10 @@ fn broken_by(damage: impl Fn(&[u8]) -> Vec<u8>) {
     }
     fs::remove_file(&copies[0]).unwrap();
     for node in &mut nodes {
-        until("it passes again", || {
-            (node.check("registry:entry")["status"] == "pass").then_some(())
-        });
+        until("it passes again", || (node.check("registry:entry")["status"] == "pass").then_some(()));
         assert_eq!(node.stop(), Some(0));
     }
-    assert_eq!(
-        quarantined(share.path()).len(),
-        0,
-        "nobody quarantined it once more"
-    );
+    assert_eq!(quarantined(share.path()).len(), 0, "nobody quarantined it once more");
 }
 
 /// The stale limit, in ms: a minute for people, two seconds here.
@@ -112,17 +87,13 @@ fn made_binary() {
 
 #[test]
 fn without_a_good_copy_it_is_refused_and_left_alone() {
-    let mut grove = node("grove-node-1", &nats::servers()[0])
-        .env(STALE, "1000")
-        .prepare();
+    let mut grove = node("grove-node-1", &nats::servers()[0]).env(STALE, "1000").prepare();
     fs::create_dir(grove.path("share")).unwrap();
     fs::write(&grove.registry, "{\"nodes\": ").unwrap();
     grove.start();
     grove.until_reason("registry:entry", "registry_no_copy");
     assert_eq!(fs::read_to_string(&grove.registry).unwrap(), "{\"nodes\": ");
     fs::write(&grove.registry, "{}").unwrap();
-    until("it registers", || {
-        (grove.check("registry:entry")["status"] == "pass").then_some(())
-    });
+    until("it registers", || (grove.check("registry:entry")["status"] == "pass").then_some(()));
     assert_eq!(grove.stop(), Some(0));
 }

@@ -14,23 +14,14 @@ fn root() -> PathBuf {
 fn the_table_of_reasons_is_the_codes() {
     let path = root().join("docs/health.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, _) = text
-        .split_once(MARK)
-        .expect("docs/health.md has the mark of the table");
+    let (before, _) = text.split_once(MARK).expect("docs/health.md has the mark of the table");
     let mut due = format!("{before}{MARK}\n\n| code | what it means | what to do |\n| --- | --- | --- |\n");
     for reason in Reason::ALL {
-        due.push_str(&format!(
-            "| `{reason}` | {} | {} |\n",
-            reason.meaning().trim(),
-            reason.remedy()
-        ));
+        due.push_str(&format!("| `{reason}` | {} | {} |\n", reason.meaning().trim(), reason.remedy()));
     }
     if std::env::var_os("FOREST_WRITE_DOCS").is_some() {
         std::fs::write(&path, &due).unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        text == due,
-        "docs/health.md is behind the code; run FOREST_WRITE_DOCS=1 make test"
-    );
+    assert!(text == due, "docs/health.md is behind the code; run FOREST_WRITE_DOCS=1 make test");
 }

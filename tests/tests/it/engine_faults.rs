@@ -61,13 +61,7 @@ fn missing() {
     let (node, engine) = grove(|_| {});
     let agent = node.agent_pid();
     let check = node.until_reason("engine:process", "engine_missing");
-    assert!(
-        check["output"]
-            .as_str()
-            .unwrap()
-            .contains(&engine.display().to_string()),
-        "{check:#}"
-    );
+    assert!(check["output"].as_str().unwrap().contains(&engine.display().to_string()), "{check:#}");
     assert_eq!(node.get("/health").unwrap().code, 503);
     real(&engine);
     heals(node, &engine, agent);
@@ -78,13 +72,7 @@ fn not_executable() {
     let (node, engine) = grove(|path| fs::write(path, "#!/bin/sh\n").unwrap());
     let agent = node.agent_pid();
     let check = node.until_reason("engine:process", "engine_not_executable");
-    assert!(
-        check["output"]
-            .as_str()
-            .unwrap()
-            .contains(&engine.display().to_string()),
-        "{check:#}"
-    );
+    assert!(check["output"].as_str().unwrap().contains(&engine.display().to_string()), "{check:#}");
     real(&engine);
     heals(node, &engine, agent);
 }
@@ -95,10 +83,7 @@ fn exits_at_once() {
     let agent = node.agent_pid();
     let check = node.until_reason("engine:process", "engine_crash_loop");
     assert_eq!(check["status"], "fail");
-    assert!(
-        check["output"].as_str().unwrap().contains("the moon is full"),
-        "{check:#}"
-    );
+    assert!(check["output"].as_str().unwrap().contains("the moon is full"), "{check:#}");
     let health = node.health();
     assert_eq!(health["engine"]["last_exit"]["code"], 3);
     assert!(health["engine"]["restarts"].as_u64().unwrap() >= 4);
@@ -121,10 +106,7 @@ fn ignores_term() {
     until("it was killed", || (!process::runs(pid)).then_some(()));
     node.until_reason("engine:process", "removed");
     // Taken in again.
-    json["forests"]["grove"]
-        .as_object_mut()
-        .unwrap()
-        .remove("removed");
+    json["forests"]["grove"].as_object_mut().unwrap().remove("removed");
     fs::write(&node.registry, json.to_string()).unwrap();
     fs::remove_file(node.path("state/removed")).unwrap();
     until("it runs again", || node.health()["engine"]["pid"].as_u64());
@@ -149,9 +131,7 @@ fn floods_its_log() {
         "the log is bounded",
         || {
             let files = fs::read_dir(node.path("state/log")).unwrap();
-            files
-                .map(|entry| entry.unwrap().metadata().unwrap().len())
-                .sum::<u64>()
+            files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>()
         },
         |bytes| *bytes < 60_000_000,
     );
@@ -166,10 +146,7 @@ fn port_taken() {
     grove.start();
     let check = grove.until_reason("engine:process", "engine_port_taken");
     let output = check["output"].as_str().unwrap();
-    assert!(
-        output.contains("4222") && output.contains(&format!("pid {}", std::process::id())),
-        "{output}"
-    );
+    assert!(output.contains("4222") && output.contains(&format!("pid {}", std::process::id())), "{output}");
     assert!(!tail(&grove).is_empty());
     drop(holder);
     grove.until_pass();
@@ -181,21 +158,10 @@ fn another_server_at_the_monitoring_port_is_not_taken_for_ours() {
     let server = nats::servers().remove(0);
     let mut grove = node("grove-node-1", &server).prepare();
     let mut command = std::process::Command::new(&server);
-    command.args([
-        "-a",
-        &grove.ip.to_string(),
-        "-p",
-        "4999",
-        "-m",
-        "8222",
-        "--name",
-        "stranger",
-    ]);
+    command.args(["-a", &grove.ip.to_string(), "-p", "4999", "-m", "8222", "--name", "stranger"]);
     let mut stranger = command.stderr(std::process::Stdio::null()).spawn().unwrap();
     let monitor = (grove.ip, 8222).into();
-    until("the stranger answers", || {
-        forest_tests::http::get(monitor, "/varz").ok()
-    });
+    until("the stranger answers", || forest_tests::http::get(monitor, "/varz").ok());
     grove.start();
     grove.until_reason("engine:process", "engine_port_taken");
     assert_ne!(grove.check("nats:server")["status"], "pass");

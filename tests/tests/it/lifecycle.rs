@@ -22,19 +22,8 @@ fn a_node_converges_with_every_server_there_is() {
         assert_eq!(varz["server_name"], "grove-node-1");
         assert_eq!(grove.get("/readyz").unwrap().code, 200);
         assert_eq!(grove.get("/livez").unwrap().code, 200);
-        assert!(
-            !grove.get("/events").unwrap().json()["events"]
-                .as_array()
-                .unwrap()
-                .is_empty()
-        );
-        assert!(
-            grove
-                .get("/health")
-                .unwrap()
-                .head
-                .contains("application/health+json")
-        );
+        assert!(!grove.get("/events").unwrap().json()["events"].as_array().unwrap().is_empty());
+        assert!(grove.get("/health").unwrap().head.contains("application/health+json"));
         assert_eq!(grove.get("/nonsense").unwrap().code, 404);
         assert!(grove.run(&["status"]).status.success());
         assert!(grove.run(&["check"]).status.success());
@@ -57,17 +46,12 @@ fn an_agent_killed_with_9_leaves_its_engine_to_the_next() {
     grove.start();
     grove.until_pass();
     assert_eq!(grove.engine_pid(), engine);
-    assert!(
-        fs::read_to_string(&log).unwrap().starts_with(&written),
-        "its log goes on"
-    );
+    assert!(fs::read_to_string(&log).unwrap().starts_with(&written), "its log goes on");
     assert_eq!(grove.health()["engine"]["restarts"], 0);
     // An adopted engine that ends is noticed, and started again.
     process::signal(engine, Signal::KILL);
     let next = until("another engine runs", || {
-        grove.health()["engine"]["pid"]
-            .as_u64()
-            .filter(|pid| *pid != u64::from(engine))
+        grove.health()["engine"]["pid"].as_u64().filter(|pid| *pid != u64::from(engine))
     });
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
@@ -88,12 +72,7 @@ fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
     let newer = grove.path("forest-agent.new");
     fs::copy(agent_binary(), &newer).unwrap();
     fs::rename(&newer, &binary).unwrap();
-    let exe = || {
-        fs::read_link(format!("/proc/{agent}/exe"))
-            .unwrap()
-            .display()
-            .to_string()
-    };
+    let exe = || fs::read_link(format!("/proc/{agent}/exe")).unwrap().display().to_string();
     assert!(exe().ends_with("(deleted)"), "it runs from the file that is gone");
     grove.signal(Signal::HUP);
     until_value("the newer file runs", exe, |path| !path.ends_with("(deleted)"));
@@ -123,9 +102,7 @@ fn hup_with_a_bad_config_or_a_broken_binary_changes_nothing() {
     let good = fs::read_to_string(grove.path("agent.yaml")).unwrap();
     fs::write(grove.path("agent.yaml"), format!("{good}nonsense: 1\n")).unwrap();
     grove.signal(Signal::HUP);
-    until("the refusal is logged", || {
-        grove.log().contains("not reloading").then_some(())
-    });
+    until("the refusal is logged", || grove.log().contains("not reloading").then_some(()));
     fs::write(grove.path("agent.yaml"), &good).unwrap();
     fs::write(grove.path("broken"), "no executable").unwrap();
     fs::rename(grove.path("broken"), &binary).unwrap();
@@ -148,9 +125,7 @@ fn a_second_agent_on_the_same_state_dir_is_refused_and_names_the_first() {
     assert!(stderr.contains(&format!("pid {}", grove.agent_pid())), "{stderr}");
     // Also after the first has executed itself anew.
     grove.signal(Signal::HUP);
-    until("it has reloaded", || {
-        grove.log().contains("took over").then_some(())
-    });
+    until("it has reloaded", || grove.log().contains("took over").then_some(()));
     assert_eq!(grove.run(&["run"]).status.code(), Some(1));
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));

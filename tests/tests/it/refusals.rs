@@ -7,27 +7,15 @@ use forest_tests::node::node;
 #[test]
 fn a_bad_config_is_refused_by_every_command_and_nothing_is_made() {
     for command in ["run", "register", "check", "status", "install"] {
-        let grove = node("grove-node-1", "/bin/true".as_ref())
-            .config("password: hunter2\nnonsense: 1")
-            .prepare();
+        let grove =
+            node("grove-node-1", "/bin/true".as_ref()).config("password: hunter2\nnonsense: 1").prepare();
         let output = grove.run(&[command]);
         assert_eq!(output.status.code(), Some(78), "{command}");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(
-            stderr.trim_end().lines().count(),
-            1,
-            "{command}: one message: {stderr}"
-        );
-        assert!(
-            stderr.contains("agent.yaml:") && !stderr.contains("hunter2"),
-            "{command}: {stderr}"
-        );
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{command}: one message: {stderr}");
+        assert!(stderr.contains("agent.yaml:") && !stderr.contains("hunter2"), "{command}: {stderr}");
         assert!(output.stdout.is_empty());
-        assert_eq!(
-            fs::read_dir(grove.dir.path()).unwrap().count(),
-            1,
-            "{command} made something"
-        );
+        assert_eq!(fs::read_dir(grove.dir.path()).unwrap().count(), 1, "{command} made something");
     }
 }
 
@@ -38,13 +26,7 @@ fn a_config_that_is_not_there_is_named() {
     let output = grove.run(&["check", "--json"]);
     assert_eq!(output.status.code(), Some(78));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(
-        answer["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("agent.yaml"),
-        "{answer}"
-    );
+    assert!(answer["error"]["message"].as_str().unwrap().contains("agent.yaml"), "{answer}");
 }
 
 #[test]
@@ -64,10 +46,7 @@ fn status_without_an_agent_says_how_to_start_one() {
     let output = grove.run(&["status"]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.contains(&grove.ip.to_string()) && stderr.contains("forest-agent run"),
-        "{stderr}"
-    );
+    assert!(stderr.contains(&grove.ip.to_string()) && stderr.contains("forest-agent run"), "{stderr}");
 }
 
 #[test]
@@ -93,24 +72,11 @@ fn check_looks_at_every_step_and_touches_nothing() {
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        [
-            "config",
-            "address",
-            "share",
-            "node_info",
-            "data_dir",
-            "binaries",
-            "registry",
-            "engine"
-        ]
+        ["config", "address", "share", "node_info", "data_dir", "binaries", "registry", "engine"]
     );
     let of = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(of("binaries")["status"], "would_fail");
     assert_eq!(of("binaries")["reason"], "engine_missing");
     assert_eq!(of("registry")["status"], "would_change");
-    assert_eq!(
-        fs::read_dir(grove.dir.path()).unwrap().count(),
-        1,
-        "check made something"
-    );
+    assert_eq!(fs::read_dir(grove.dir.path()).unwrap().count(), 1, "check made something");
 }

@@ -36,20 +36,12 @@ impl Registrars {
 
     fn command(&self, n: usize) -> Command {
         let mut command = Command::new(agent_binary());
-        command
-            .arg("register")
-            .arg("--config")
-            .arg(self.dir.path().join(format!("agent-{n}.yaml")));
+        command.arg("register").arg("--config").arg(self.dir.path().join(format!("agent-{n}.yaml")));
         command
     }
 
     fn spawn(&self, n: usize) -> Child {
-        self.command(n)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.command(n).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     fn read(&self) -> Value {
@@ -59,9 +51,7 @@ impl Registrars {
     fn ids(&self) -> Vec<String> {
         let registry = self.read();
         let list = registry["nodes"]["grove"].as_array().unwrap().iter();
-        let mut ids: Vec<_> = list
-            .map(|entry| entry["id"].as_str().unwrap().to_owned())
-            .collect();
+        let mut ids: Vec<_> = list.map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();
         ids
     }
@@ -121,12 +111,7 @@ fn sixty_four_registrars_sixteen_at_a_time_lose_nobody() {
     });
     assert_eq!(registrars.ids().len(), 64);
     assert!(reads > 0);
-    let again = registrars
-        .command(7)
-        .arg("--dry-run")
-        .arg("--json")
-        .output()
-        .unwrap();
+    let again = registrars.command(7).arg("--dry-run").arg("--json").output().unwrap();
     let answer: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(answer["action"], "none");
 }
@@ -153,59 +138,32 @@ fn registrars_killed_at_random_moments_lose_nothing_and_leave_no_lease() {
     });
     // One more takes the lease at once, whoever died with it, and clears up.
     let output = registrars.command(1).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ids = registrars.ids();
     for id in &finished {
         assert!(ids.contains(id), "{id} finished and is not in the registry");
     }
     assert!(!registrars.dir.path().join("share/.registry.lease").exists());
-    assert!(
-        !finished.is_empty() && finished.len() < ROUNDS,
-        "{} of {ROUNDS} finished",
-        finished.len()
-    );
+    assert!(!finished.is_empty() && finished.len() < ROUNDS, "{} of {ROUNDS} finished", finished.len());
 }
 
 #[test]
 fn a_dry_run_touches_nothing_and_tells_the_diff() {
     let registrars = Registrars::new(1);
-    let output = registrars
-        .command(1)
-        .args(["--dry-run", "--json"])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = registrars.command(1).args(["--dry-run", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["action"], "add");
     assert_eq!(answer["forest_id"], "grove");
     assert_eq!(answer["node_id"], "grove-node-1");
     assert_eq!(answer["registry"], json!(registrars.registry()));
     assert_eq!(answer["entry"]["ip"], "fd00::1");
-    assert!(
-        answer["diff"]
-            .as_str()
-            .unwrap()
-            .contains("+        \"id\": \"grove-node-1\""),
-        "{answer:#}"
-    );
-    let mut names: Vec<_> = fs::read_dir(registrars.dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert!(answer["diff"].as_str().unwrap().contains("+        \"id\": \"grove-node-1\""), "{answer:#}");
+    let mut names: Vec<_> =
+        fs::read_dir(registrars.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["agent-1.yaml", "share"]);
-    assert_eq!(
-        fs::read_dir(registrars.dir.path().join("share")).unwrap().count(),
-        0
-    );
+    assert_eq!(fs::read_dir(registrars.dir.path().join("share")).unwrap().count(), 0);
 }
 
 #[test]
@@ -232,21 +190,12 @@ fn unknown_keys_at_all_levels_survive_a_hundred_updates() {
         let text: String = lines.collect();
         fs::write(&config, text).unwrap();
         let output = registrars.command(1).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let text = fs::read_to_string(registrars.registry()).unwrap();
-    for kept in [
-        "1.10",
-        "12345678901234567890123",
-        "1e400",
-        "\"x-first\": true",
-        "\"x-meta\": \"kept\"",
-        "fd00::99",
-    ] {
+    for kept in
+        ["1.10", "12345678901234567890123", "1e400", "\"x-first\": true", "\"x-meta\": \"kept\"", "fd00::99"]
+    {
         assert!(
             text.contains(kept) || text.contains(&kept.replace("1e400", "1e+400")),
             "{kept} is lost: {text}"

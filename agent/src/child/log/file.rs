@@ -60,11 +60,7 @@ impl LogFile {
             Some(place) if place.inode == found.ino() => place.offset,
             _ => found.len(),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            offset,
-        })
+        Ok(Self { path: path.to_owned(), file, offset })
     }
 
     /// Its path.
@@ -98,10 +94,7 @@ impl LogFile {
 
     /// The place, with the last `pending` bytes still to be followed.
     pub(super) fn place(&self, pending: u64) -> io::Result<Place> {
-        Ok(Place {
-            inode: self.file.metadata()?.ino(),
-            offset: self.offset.saturating_sub(pending),
-        })
+        Ok(Place { inode: self.file.metadata()?.ino(), offset: self.offset.saturating_sub(pending) })
     }
 
     /// Somebody has put another file at the path, and everything is read: goes on with that one. A deleted file
@@ -128,8 +121,7 @@ impl LogFile {
             return Ok(());
         }
         let temp = old(0);
-        self.copy_end(&temp, max)
-            .inspect_err(|_| drop(std::fs::remove_file(&temp)))?;
+        self.copy_end(&temp, max).inspect_err(|_| drop(std::fs::remove_file(&temp)))?;
         for n in (1..files).rev() {
             match std::fs::rename(old(n - 1), old(n)) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
@@ -145,12 +137,7 @@ impl LogFile {
         let len = self.len()?;
         let from = if len <= room { 0 } else { len - max };
         self.file.seek(SeekFrom::Start(from))?;
-        let mut copy = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(to)?;
+        let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
         io::copy(&mut (&self.file).take(room), &mut copy)?;
         copy.flush()
     }
@@ -164,10 +151,5 @@ impl LogFile {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }

@@ -70,10 +70,7 @@ impl Shown {
             0 => String::new(),
             bytes => format!(" and {bytes} bytes unread"),
         };
-        (self.sink)(&format!(
-            "{lines} lines{unread} not shown, they are in {}",
-            path.display()
-        ));
+        (self.sink)(&format!("{lines} lines{unread} not shown, they are in {}", path.display()));
     }
 }
 
@@ -119,8 +116,7 @@ impl Follower {
         }
         let mut before = vec![0; usize::try_from(end - start).unwrap_or(CHUNK)];
         let read = self.file.read(&mut before)?;
-        self.splitter
-            .feed(&before[..read], |line| self.shown.remember(line));
+        self.splitter.feed(&before[..read], |line| self.shown.remember(line));
         self.splitter.finish(|line| self.shown.remember(line));
         self.file.go_to(end);
         Ok(())
@@ -189,8 +185,7 @@ impl Follower {
             if read == 0 {
                 break;
             }
-            self.splitter
-                .feed(&self.buffer[..read], |line| self.shown.line(line));
+            self.splitter.feed(&self.buffer[..read], |line| self.shown.line(line));
         }
         Ok(())
     }

@@ -15,12 +15,7 @@ pub(super) struct Splitter {
 impl Splitter {
     /// Lines of at most `max` bytes.
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            max,
-            line: Vec::new(),
-            pending: 0,
-            headless: false,
-        }
+        Self { max, line: Vec::new(), pending: 0, headless: false }
     }
 
     /// Takes `bytes`, and gives each line that they finish, without its line feed.

@@ -25,12 +25,7 @@ pub(super) struct Hidden {
 impl Gate {
     /// So many lines a second.
     pub(super) fn new(per_window: u32, now: Instant) -> Self {
-        Self {
-            per_window,
-            since: now,
-            passed: 0,
-            hidden: Hidden::default(),
-        }
+        Self { per_window, since: now, passed: 0, hidden: Hidden::default() }
     }
 
     /// May this line be shown?
@@ -73,13 +68,7 @@ pub(super) struct FloodMeter {
 impl FloodMeter {
     /// More than `limit` bytes within a second are a flood, which stays one for `hold` after.
     pub(super) fn new(limit: u64, hold: Duration, now: Instant) -> Self {
-        Self {
-            limit,
-            hold,
-            since: now,
-            bytes: 0,
-            until: None,
-        }
+        Self { limit, hold, since: now, bytes: 0, until: None }
     }
 
     /// Notes that `bytes` have arrived; is it a flood?

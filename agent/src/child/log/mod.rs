@@ -64,12 +64,12 @@ impl Log {
         let (sender, state) = watch::channel(LogState::default());
         let (ends, inbox) = mpsc::channel();
         let poll = limits.poll;
-        let thread = std::thread::Builder::new()
-            .name("child-log".to_owned())
-            .spawn(move || match Follower::open(&path, limits, sink, sender) {
+        let thread = std::thread::Builder::new().name("child-log".to_owned()).spawn(move || {
+            match Follower::open(&path, limits, sink, sender) {
                 Ok(follower) => follow(follower, &inbox, poll, &path),
                 Err(err) => tracing::warn!(path = %path.display(), %err, "cannot follow this log"),
-            })?;
+            }
+        })?;
         Ok(Self { state, ends, thread })
     }
 

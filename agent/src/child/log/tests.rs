@@ -17,11 +17,7 @@ impl Given {
     fn new(change: impl FnOnce(&mut LogLimits)) -> Self {
         let mut limits = LogLimits::default();
         change(&mut limits);
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            limits,
-            shown: Arc::default(),
-        }
+        Self { dir: tempfile::tempdir().unwrap(), limits, shown: Arc::default() }
     }
 
     fn path(&self) -> PathBuf {
@@ -37,11 +33,7 @@ impl Given {
     }
 
     fn child(&self) -> std::fs::File {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path())
-            .unwrap()
+        OpenOptions::new().append(true).create(true).open(self.path()).unwrap()
     }
 
     fn shown(&self) -> Vec<String> {
@@ -50,9 +42,7 @@ impl Given {
 
     fn on_disk(&self) -> u64 {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
-        entries
-            .map(|entry| entry.unwrap().metadata().unwrap().len())
-            .sum()
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 }
 

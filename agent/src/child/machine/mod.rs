@@ -207,10 +207,7 @@ impl State {
                 Some(Action::Spawn)
             }
             (Some(Goal::Stop(_)), Phase::Running { .. }) => {
-                self.phase = Phase::Stopping {
-                    since: at,
-                    killed: false,
-                };
+                self.phase = Phase::Stopping { since: at, killed: false };
                 Some(Action::Term)
             }
             (Some(Goal::Stop(_)), Phase::Idle | Phase::Backoff { .. }) => {
@@ -276,11 +273,7 @@ impl State {
 /// nodes of a forest do not start in step; a crash loop waits about the longest time at once.
 fn backoff(attempt: u32, crash_loop: bool, jitter: f64, limits: &Limits) -> Duration {
     let doubled = 2u32.saturating_pow(attempt);
-    let base = limits
-        .backoff_first
-        .saturating_mul(doubled)
-        .min(limits.backoff_max);
+    let base = limits.backoff_first.saturating_mul(doubled).min(limits.backoff_max);
     let base = if crash_loop { limits.backoff_max } else { base };
-    base.mul_f64(0.5 + jitter.clamp(0.0, 1.0))
-        .clamp(limits.backoff_first, limits.backoff_max)
+    base.mul_f64(0.5 + jitter.clamp(0.0, 1.0)).clamp(limits.backoff_first, limits.backoff_max)
 }

@@ -208,9 +208,7 @@ fn waits_double_and_long_health_resets_them() {
     let mut waits = Vec::new();
     for _ in 0..8 {
         world.happen(Happening::SpawnFails, 0.5);
-        let Phase::Backoff { until } = world.state.phase else {
-            panic!("{:?}", world.state)
-        };
+        let Phase::Backoff { until } = world.state.phase else { panic!("{:?}", world.state) };
         waits.push((until - world.at).as_secs());
         world.at = until;
         world.happen(Happening::Nothing, 0.5);

@@ -71,11 +71,7 @@ impl Forest {
         let mut servers = BTreeMap::new();
         for (id, node) in &mut self.nodes {
             servers.insert(id.clone(), &mut node.engine);
-            servers.extend(
-                node.witnesses
-                    .iter_mut()
-                    .map(|(name, server)| (name.clone(), server)),
-            );
+            servers.extend(node.witnesses.iter_mut().map(|(name, server)| (name.clone(), server)));
         }
         servers
     }
@@ -94,27 +90,20 @@ impl Forest {
             .collect();
         let mut began = 0;
         if !voters.is_empty() && up.len() * 2 > voters.len() {
-            let leader = leader
-                .filter(|name| up.contains(name))
-                .or_else(|| up.last().cloned());
+            let leader = leader.filter(|name| up.contains(name)).or_else(|| up.last().cloned());
             let mut joined = BTreeSet::new();
             for (name, server) in servers.iter_mut().filter(|(_, server)| server.group.is_none()) {
                 server.group = Some(1);
                 joined.insert(name.clone());
             }
             // One that was taken out and is started again comes back.
-            let back = servers
-                .iter()
-                .filter(|(_, server)| server.group == Some(1) && !server.out);
+            let back = servers.iter().filter(|(_, server)| server.group == Some(1) && !server.out);
             joined.extend(back.map(|(name, _)| name.clone()));
             self.voters.extend(joined);
             self.leader = leader;
         } else {
             let alone = !servers.values().any(|server| server.group == Some(1));
-            let empty: Vec<_> = servers
-                .iter_mut()
-                .filter(|(_, server)| server.group.is_none())
-                .collect();
+            let empty: Vec<_> = servers.iter_mut().filter(|(_, server)| server.group.is_none()).collect();
             if alone && empty.len() >= 2 {
                 began = 1;
                 let names: BTreeSet<_> = empty
@@ -142,20 +131,12 @@ impl Forest {
         let fresh = !self.away;
         if let (true, Some((secrets, entries))) = (fresh, &mut self.share) {
             let others = entries.iter().any(|entry| entry != id);
-            let kept = node
-                .kept
-                .as_ref()
-                .is_some_and(|(kept, _)| kept.record().is_some());
+            let kept = node.kept.as_ref().is_some_and(|(kept, _)| kept.record().is_some());
             match secrets_due(secrets.record().is_some(), kept, others) {
                 SecretsDue::Found => {
-                    node.marker = Some(Marker {
-                        founding: format!("f-{id}"),
-                        phase: Phase::Founding,
-                    });
+                    node.marker = Some(Marker { founding: format!("f-{id}"), phase: Phase::Founding });
                     let founding = format!("f-{id}");
-                    *secrets = secrets
-                        .found(&id.parse().unwrap(), &founding, Timestamp::UNIX_EPOCH)
-                        .unwrap();
+                    *secrets = secrets.found(&id.parse().unwrap(), &founding, Timestamp::UNIX_EPOCH).unwrap();
                     self.founders.insert(id.to_owned());
                 }
                 SecretsDue::PutBack => *secrets = node.kept.clone().unwrap().0,
@@ -166,17 +147,11 @@ impl Forest {
             node.kept = Some((secrets.clone(), entries.clone()));
         }
         let empty = BTreeSet::new();
-        let record = node
-            .kept
-            .as_ref()
-            .and_then(|(secrets, _)| secrets.record().cloned());
+        let record = node.kept.as_ref().and_then(|(secrets, _)| secrets.record().cloned());
         let entries = node.kept.as_ref().map_or(&empty, |(_, entries)| entries).clone();
         let plan = self.plan(id, &node, record.as_ref(), &entries, fresh);
         if let (Some(phase), Some(record)) = (plan.phase, &record) {
-            node.marker = Some(Marker {
-                founding: record.founding.clone(),
-                phase,
-            });
+            node.marker = Some(Marker { founding: record.founding.clone(), phase });
         }
         if plan.engine == EnginePlan::Run && record.is_some() {
             node.engine.runs = true;
@@ -194,9 +169,7 @@ impl Forest {
         entries: &BTreeSet<String>,
         fresh: bool,
     ) -> Plan {
-        let name = record
-            .and_then(|record| record.witness.as_ref())
-            .map(|duty| duty.name.clone());
+        let name = record.and_then(|record| record.witness.as_ref()).map(|duty| duty.name.clone());
         let witness = name.and_then(|name| node.witnesses.get(&name)).copied();
         let joined = node.engine.runs && self.voters.contains(id) && node.engine.group == Some(1);
         let elsewhere = self.nodes.iter().any(|(other, node)| {
@@ -211,14 +184,8 @@ impl Forest {
             let mut servers = servers.filter(|(id, _)| *id == name);
             servers.any(|(_, server)| server.runs && server.group == Some(1))
         };
-        let members = self.voters.iter().map(|name| Member {
-            name: name.clone(),
-            current: current(name),
-        });
-        let group = self.leader.clone().map(|leader| Group {
-            leader,
-            members: members.collect(),
-        });
+        let members = self.voters.iter().map(|name| Member { name: name.clone(), current: current(name) });
+        let group = self.leader.clone().map(|leader| Group { leader, members: members.collect() });
         decide(&Inputs {
             me: id,
             nodes: entries,

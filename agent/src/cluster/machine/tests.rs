@@ -9,9 +9,7 @@ use crate::cluster::sys::Member;
 /// The record of a forest founded by `n1`, with its witness at `keeper`.
 pub(super) fn record(keeper: Option<&str>) -> Record {
     let node = |id: &str| id.parse().unwrap();
-    let founded = Secrets::empty()
-        .found(&node("n1"), "f1", Timestamp::UNIX_EPOCH)
-        .unwrap();
+    let founded = Secrets::empty().found(&node("n1"), "f1", Timestamp::UNIX_EPOCH).unwrap();
     let secrets = match keeper {
         Some("n1") => founded,
         None => founded.discharge_witness("w-n1-1").unwrap(),
@@ -77,10 +75,7 @@ impl World {
             marker: marker("f1", Phase::Member),
             store: Store::Clustered,
             engine_runs: true,
-            witness: WitnessState {
-                runs: true,
-                stored: true,
-            },
+            witness: WitnessState { runs: true, stored: true },
             own_reports_leader: true,
             group: Some(group(real, &["w-n1-1"])),
             ..Self::founder()
@@ -93,21 +88,13 @@ fn names(count: usize) -> BTreeSet<String> {
 }
 
 fn marker(founding: &str, phase: Phase) -> Option<Marker> {
-    Some(Marker {
-        founding: founding.to_owned(),
-        phase,
-    })
+    Some(Marker { founding: founding.to_owned(), phase })
 }
 
 fn group(real: usize, more: &[&str]) -> Group {
-    let names = names(real)
-        .into_iter()
-        .chain(more.iter().map(|name| (*name).to_owned()));
+    let names = names(real).into_iter().chain(more.iter().map(|name| (*name).to_owned()));
     let members = names.map(|name| Member { name, current: true }).collect();
-    Group {
-        leader: "n1".to_owned(),
-        members,
-    }
+    Group { leader: "n1".to_owned(), members }
 }
 
 #[test]
@@ -115,118 +102,53 @@ fn a_founder_starts_both_and_keeps_them() {
     let plan = World::founder().decide();
     assert_eq!(plan.engine, EnginePlan::Run);
     assert!(matches!(plan.witness, WitnessPlan::Run(duty) if duty.name == "w-n1-1"));
-    let plan = World {
-        engine_runs: true,
-        own_reports_leader: true,
-        ..World::founder()
-    }
-    .decide();
+    let plan = World { engine_runs: true, own_reports_leader: true, ..World::founder() }.decide();
     assert_eq!(plan.phase, Some(Phase::Member));
 }
 
 #[test]
 fn a_founder_rebuilt_empty_waits_and_then_joins() {
-    let rebuilt = World {
-        marker: None,
-        ..World::founder()
-    };
-    assert_eq!(
-        rebuilt.decide().engine,
-        EnginePlan::Wait(Wait::Founder("n1".to_owned()))
-    );
-    let joins = World {
-        member_reports_leader: true,
-        ..rebuilt
-    }
-    .decide();
-    assert_eq!(
-        (joins.engine, joins.phase),
-        (EnginePlan::Run, Some(Phase::Joining))
-    );
+    let rebuilt = World { marker: None, ..World::founder() };
+    assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::Founder("n1".to_owned())));
+    let joins = World { member_reports_leader: true, ..rebuilt }.decide();
+    assert_eq!((joins.engine, joins.phase), (EnginePlan::Run, Some(Phase::Joining)));
 }
 
 #[test]
 fn one_who_never_arrived_is_gated_again() {
-    let halfway = World {
-        marker: marker("f1", Phase::Joining),
-        store: Store::Begun,
-        ..World::founder()
-    };
-    assert!(matches!(
-        halfway.decide().engine,
-        EnginePlan::Wait(Wait::Founder(_))
-    ));
+    let halfway = World { marker: marker("f1", Phase::Joining), store: Store::Begun, ..World::founder() };
+    assert!(matches!(halfway.decide().engine, EnginePlan::Wait(Wait::Founder(_))));
 }
 
 #[test]
 fn another_store_is_left_alone() {
-    let standalone = World {
-        store: Store::Standalone,
-        member_reports_leader: true,
-        ..World::founder()
-    };
+    let standalone = World { store: Store::Standalone, member_reports_leader: true, ..World::founder() };
     assert_eq!(standalone.decide().engine, EnginePlan::Wait(Wait::Standalone));
     assert_eq!(standalone.decide().witness, WitnessPlan::Wait(Wait::Standalone));
-    let other = World {
-        store: Store::Clustered,
-        marker: marker("f0", Phase::Member),
-        ..World::founder()
-    };
+    let other = World { store: Store::Clustered, marker: marker("f0", Phase::Member), ..World::founder() };
     assert_eq!(other.decide().engine, EnginePlan::Wait(Wait::OtherFounding));
 }
 
 #[test]
 fn the_witness_retires_step_by_step() {
-    let leads = World {
-        group: Some(Group {
-            leader: "w-n1-1".into(),
-            ..group(3, &["w-n1-1"])
-        }),
-        ..World::grown(3)
-    };
-    let removed = World {
-        group: Some(group(3, &[])),
-        ..World::grown(3)
-    };
-    let ended = World {
-        witness: WitnessState {
-            runs: false,
-            stored: true,
-        },
-        ..removed.clone()
-    };
+    let leads =
+        World { group: Some(Group { leader: "w-n1-1".into(), ..group(3, &["w-n1-1"]) }), ..World::grown(3) };
+    let removed = World { group: Some(group(3, &[])), ..World::grown(3) };
+    let ended = World { witness: WitnessState { runs: false, stored: true }, ..removed.clone() };
     let duty = record(Some("n1")).witness.unwrap();
     assert_eq!(leads.decide().witness, WitnessPlan::StepDown(duty.clone()));
-    assert_eq!(
-        World::grown(3).decide().witness,
-        WitnessPlan::Remove(duty.clone())
-    );
+    assert_eq!(World::grown(3).decide().witness, WitnessPlan::Remove(duty.clone()));
     assert_eq!(removed.decide().witness, WitnessPlan::Stop(duty.clone()));
     assert_eq!(ended.decide().witness, WitnessPlan::Discharge(duty));
-    let done = World {
-        record: Some(record(None)),
-        ..ended
-    };
+    let done = World { record: Some(record(None)), ..ended };
     assert_eq!(done.decide().witness, WitnessPlan::Absent);
 }
 
 #[test]
 fn a_forest_that_falls_below_three_gets_a_witness_again() {
-    let fallen = World {
-        nodes: names(2),
-        record: Some(record(None)),
-        ..World::grown(3)
-    };
+    let fallen = World { nodes: names(2), record: Some(record(None)), ..World::grown(3) };
     assert_eq!(fallen.decide().witness, WitnessPlan::Take);
-    assert_eq!(
-        World {
-            fresh: false,
-            ..fallen
-        }
-        .decide()
-        .witness,
-        WitnessPlan::Leave
-    );
+    assert_eq!(World { fresh: false, ..fallen }.decide().witness, WitnessPlan::Leave);
 }
 
 #[test]
@@ -241,60 +163,32 @@ fn worlds() -> impl Strategy<Value = World> {
     let markers = proptest::option::of((prop_oneof![Just("f1"), Just("f0")], phases));
     let keepers = prop_oneof![Just(Some("n1")), Just(Some("n2")), Just(None)];
     let records = proptest::option::of(keepers.prop_map(record));
-    let stores = prop_oneof![
-        Just(Store::Empty),
-        Just(Store::Begun),
-        Just(Store::Clustered),
-        Just(Store::Standalone)
-    ];
+    let stores =
+        prop_oneof![Just(Store::Empty), Just(Store::Begun), Just(Store::Clustered), Just(Store::Standalone)];
     let members = proptest::collection::vec((1usize..6, any::<bool>()), 0..6);
     let groups =
         (members, proptest::option::of(any::<bool>()), 0usize..6).prop_map(|(members, witness, leader)| {
-            let mut list: Vec<Member> = members
-                .into_iter()
-                .map(|(n, current)| Member {
-                    name: format!("n{n}"),
-                    current,
-                })
-                .collect();
-            list.extend(witness.map(|current| Member {
-                name: "w-n1-1".to_owned(),
-                current,
-            }));
-            let leader = list
-                .get(leader)
-                .map_or("n1".to_owned(), |member| member.name.clone());
-            Group {
-                leader,
-                members: list,
-            }
+            let mut list: Vec<Member> =
+                members.into_iter().map(|(n, current)| Member { name: format!("n{n}"), current }).collect();
+            list.extend(witness.map(|current| Member { name: "w-n1-1".to_owned(), current }));
+            let leader = list.get(leader).map_or("n1".to_owned(), |member| member.name.clone());
+            Group { leader, members: list }
         });
     let flags = any::<[bool; 6]>();
-    (
-        0usize..6,
-        records,
-        markers,
-        stores,
-        proptest::option::of(groups),
-        flags,
+    (0usize..6, records, markers, stores, proptest::option::of(groups), flags).prop_map(
+        |(count, record, marker, store, group, [fresh, engine_runs, runs, stored, member, own])| World {
+            nodes: names(count),
+            record,
+            fresh,
+            marker: marker.map(|(founding, phase)| Marker { founding: founding.to_owned(), phase }),
+            store,
+            engine_runs,
+            witness: WitnessState { runs, stored },
+            member_reports_leader: member,
+            own_reports_leader: own,
+            group,
+        },
     )
-        .prop_map(
-            |(count, record, marker, store, group, [fresh, engine_runs, runs, stored, member, own])| World {
-                nodes: names(count),
-                record,
-                fresh,
-                marker: marker.map(|(founding, phase)| Marker {
-                    founding: founding.to_owned(),
-                    phase,
-                }),
-                store,
-                engine_runs,
-                witness: WitnessState { runs, stored },
-                member_reports_leader: member,
-                own_reports_leader: own,
-                group,
-            },
-        )
 }
 
 proptest! {

@@ -56,10 +56,8 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Fault {
     if let Some(taken) = taken_in(run) {
         return Fault::new(Reason::EnginePortTaken, taken.sentence(evidence.holder));
     }
-    let known = RULES
-        .iter()
-        .filter(|rule| rule.kind.is_none_or(|kind| kind == evidence.kind))
-        .find_map(|rule| {
+    let known =
+        RULES.iter().filter(|rule| rule.kind.is_none_or(|kind| kind == evidence.kind)).find_map(|rule| {
             let line = run.iter().rev().find(|line| rule.matches(line))?;
             Some(Fault::new(rule.reason, format!("{}: {}", rule.says, quote(line))))
         });
@@ -83,27 +81,15 @@ impl Rule {
 }
 
 const fn any(parts: &'static [&'static str], reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        kind: None,
-        start: "",
-        parts,
-        reason,
-        says,
-    }
+    Rule { kind: None, start: "", parts, reason, says }
 }
 
 const fn nimsforest(parts: &'static [&'static str], reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        kind: Some(EngineKind::Nimsforest),
-        ..any(parts, reason, says)
-    }
+    Rule { kind: Some(EngineKind::Nimsforest), ..any(parts, reason, says) }
 }
 
 const fn begins(start: &'static str, reason: Reason, says: &'static str) -> Rule {
-    Rule {
-        start,
-        ..any(&[], reason, says)
-    }
+    Rule { start, ..any(&[], reason, says) }
 }
 
 const RULES: &[Rule] = &[
@@ -132,59 +118,23 @@ const RULES: &[Rule] = &[
         Reason::NimsforestNoAddress,
         "NimsForest finds no IPv6 address on this machine",
     ),
-    any(
-        &["[FTL]", "cannot assign requested address"],
-        Reason::EngineListen,
-        LISTEN,
-    ),
-    any(
-        &["[FTL]", "bind: permission denied"],
-        Reason::EngineListen,
-        LISTEN,
-    ),
+    any(&["[FTL]", "cannot assign requested address"], Reason::EngineListen, LISTEN),
+    any(&["[FTL]", "bind: permission denied"], Reason::EngineListen, LISTEN),
     any(&["[FTL]", "listen tcp"], Reason::EngineListen, LISTEN),
-    any(
-        &["no space left on device"],
-        Reason::EngineStore,
-        "the store is full",
-    ),
-    any(
-        &["Can't start JetStream"],
-        Reason::EngineStore,
-        "JetStream cannot use its store",
-    ),
+    any(&["no space left on device"], Reason::EngineStore, "the store is full"),
+    any(&["Can't start JetStream"], Reason::EngineStore, "JetStream cannot use its store"),
     any(
         &["Detected orphaned stream"],
         Reason::StandaloneStore,
         "the store was written by a standalone server",
     ),
-    any(
-        &["JetStream", "DISABLED"],
-        Reason::EngineStore,
-        "JetStream gave up its store",
-    ),
-    nimsforest(
-        &["failed to start within timeout"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
-    nimsforest(
-        &["Failed to create", "timeout"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
-    nimsforest(
-        &["Failed to create", "deadline exceeded"],
-        Reason::NimsforestNoRoute,
-        NO_ROUTE,
-    ),
+    any(&["JetStream", "DISABLED"], Reason::EngineStore, "JetStream gave up its store"),
+    nimsforest(&["failed to start within timeout"], Reason::NimsforestNoRoute, NO_ROUTE),
+    nimsforest(&["Failed to create", "timeout"], Reason::NimsforestNoRoute, NO_ROUTE),
+    nimsforest(&["Failed to create", "deadline exceeded"], Reason::NimsforestNoRoute, NO_ROUTE),
     begins("panic: ", Reason::EngineExited, "the engine panicked"),
     begins("fatal error: ", Reason::EngineExited, "the engine gave up"),
-    begins(
-        "nats-server: ",
-        Reason::EngineConfigRefused,
-        "nats-server refuses its configuration",
-    ),
+    begins("nats-server: ", Reason::EngineConfigRefused, "nats-server refuses its configuration"),
 ];
 
 const LISTEN: &str = "the engine cannot listen where it is told to";
@@ -215,10 +165,7 @@ impl Taken {
     fn sentence(&self, holder: Option<&Holder>) -> String {
         match holder {
             Some(holder) => format!("{} (port {}) is taken by {holder}", self.address, self.port),
-            None => format!(
-                "{} (port {}) is taken by another program",
-                self.address, self.port
-            ),
+            None => format!("{} (port {}) is taken by another program", self.address, self.port),
         }
     }
 }
@@ -248,23 +195,14 @@ fn unexplained(evidence: &Evidence<'_>, run: &[String]) -> Fault {
         Some(LastExit { signal: Some(9), .. }) => {
             format!("{name} was killed (signal 9), perhaps by the kernel for want of memory")
         }
-        Some(LastExit {
-            signal: Some(signal), ..
-        }) => format!("{name} ended by signal {signal}"),
+        Some(LastExit { signal: Some(signal), .. }) => format!("{name} ended by signal {signal}"),
         Some(LastExit { code: Some(code), .. }) => format!("{name} ended with exit code {code}"),
         Some(_) => format!("{name} ended"),
         None => format!("{name} does not run"),
     };
-    let complains = |line: &&String| {
-        ["[FTL]", "[ERR]", "❌", "FATAL"]
-            .iter()
-            .any(|mark| line.contains(mark))
-    };
-    let telling = run
-        .iter()
-        .rev()
-        .find(complains)
-        .or_else(|| run.iter().rev().find(|line| !line.trim().is_empty()));
+    let complains = |line: &&String| ["[FTL]", "[ERR]", "❌", "FATAL"].iter().any(|mark| line.contains(mark));
+    let telling =
+        run.iter().rev().find(complains).or_else(|| run.iter().rev().find(|line| !line.trim().is_empty()));
     let message = match telling {
         Some(line) => format!("{ended}; it said {}", quote(line)),
         None => format!("{ended}, and said nothing"),
@@ -285,11 +223,7 @@ fn quote(line: &str) -> String {
 }
 
 fn escape(c: char) -> impl Iterator<Item = char> {
-    let (plain, escaped) = if c.is_control() {
-        (None, Some(c.escape_default()))
-    } else {
-        (Some(c), None)
-    };
+    let (plain, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
     plain.into_iter().chain(escaped.into_iter().flatten())
 }
 

@@ -10,18 +10,8 @@ fn tail(lines: &[&str]) -> Vec<String> {
 }
 
 fn fault_of(kind: EngineKind, lines: &[&str]) -> Fault {
-    let exit = LastExit {
-        code: Some(1),
-        signal: None,
-        time: "2026-11-22T21:09:51Z".to_owned(),
-    };
-    diagnose(&Evidence {
-        kind,
-        exit: Some(&exit),
-        tail: &tail(lines),
-        spawn: None,
-        holder: None,
-    })
+    let exit = LastExit { code: Some(1), signal: None, time: "2026-11-22T21:09:51Z".to_owned() };
+    diagnose(&Evidence { kind, exit: Some(&exit), tail: &tail(lines), spawn: None, holder: None })
 }
 
 fn nats(line: &str) -> Fault {
@@ -55,19 +45,13 @@ fn a_taken_port_is_named_with_its_address() {
         assert_eq!((taken.ip, taken.port), (ip.map(|ip| ip.parse().unwrap()), port));
         let fault = nats(line);
         assert_eq!(fault.reason, Reason::EnginePortTaken);
-        assert!(
-            fault.message.contains(&format!("(port {port}) is taken")),
-            "{fault}"
-        );
+        assert!(fault.message.contains(&format!("(port {port}) is taken")), "{fault}");
     }
 }
 
 #[test]
 fn the_holder_of_a_taken_port_is_told() {
-    let holder = Holder::Process {
-        pid: 123,
-        name: "nginx".to_owned(),
-    };
+    let holder = Holder::Process { pid: 123, name: "nginx".to_owned() };
     let fault = diagnose(&Evidence {
         kind: EngineKind::NatsServer,
         exit: None,
@@ -75,10 +59,7 @@ fn the_holder_of_a_taken_port_is_told() {
         spawn: None,
         holder: Some(&holder),
     });
-    assert_eq!(
-        fault.message,
-        "127.0.0.1:4222 (port 4222) is taken by pid 123 (nginx)"
-    );
+    assert_eq!(fault.message, "127.0.0.1:4222 (port 4222) is taken by pid 123 (nginx)");
 }
 
 #[test]
@@ -109,11 +90,7 @@ fn each_known_line_has_its_reason_and_is_quoted() {
             "[FTL] Can't start JetStream: storage directory is not writable",
             "not writable",
         ),
-        (
-            Reason::StandaloneStore,
-            "[WRN] Detected orphaned stream 'G > ORDERS', will cleanup",
-            "ORDERS",
-        ),
+        (Reason::StandaloneStore, "[WRN] Detected orphaned stream 'G > ORDERS', will cleanup", "ORDERS"),
     ] {
         let fault = nats(line);
         assert_eq!(fault.reason, reason, "{line}");
@@ -135,12 +112,7 @@ fn a_refused_configuration_stands_without_a_start_line() {
     let refused = "nats-server: bad.conf:1:0: unknown field \"jetstreem\"";
     let fault = fault_of(EngineKind::NatsServer, &[refused, ""]);
     assert_eq!(fault.reason, Reason::EngineConfigRefused);
-    assert!(
-        fault
-            .message
-            .ends_with("\"bad.conf:1:0: unknown field \"jetstreem\"\""),
-        "{fault}"
-    );
+    assert!(fault.message.ends_with("\"bad.conf:1:0: unknown field \"jetstreem\"\""), "{fault}");
 }
 
 #[test]
@@ -216,15 +188,9 @@ fn an_earlier_run_is_not_the_cause() {
 fn what_no_rule_knows_is_said_with_the_exit_and_the_line_that_complains() {
     let fault = fault_of(EngineKind::Nimsforest, &["❌ something new", "goodbye\u{1b}[0m"]);
     assert_eq!(fault.reason, Reason::EngineExited);
-    assert_eq!(
-        fault.message,
-        "nimsforest ended with exit code 1; it said \"❌ something new\""
-    );
+    assert_eq!(fault.message, "nimsforest ended with exit code 1; it said \"❌ something new\"");
     let fault = fault_of(EngineKind::Nimsforest, &["goodbye\u{1b}[0m"]);
-    assert_eq!(
-        fault.message,
-        "nimsforest ended with exit code 1; it said \"goodbye\\u{1b}[0m\""
-    );
+    assert_eq!(fault.message, "nimsforest ended with exit code 1; it said \"goodbye\\u{1b}[0m\"");
 }
 
 #[test]
@@ -236,16 +202,9 @@ fn a_kill_and_a_failed_spawn_are_said() {
         spawn: Some((SpawnKind::Missing, "there is no /opt/nats-server")),
         holder: None,
     };
-    assert_eq!(
-        diagnose(&evidence),
-        Fault::new(Reason::EngineMissing, "there is no /opt/nats-server")
-    );
+    assert_eq!(diagnose(&evidence), Fault::new(Reason::EngineMissing, "there is no /opt/nats-server"));
     evidence.spawn = None;
-    let killed = LastExit {
-        code: None,
-        signal: Some(9),
-        time: String::new(),
-    };
+    let killed = LastExit { code: None, signal: Some(9), time: String::new() };
     evidence.exit = Some(&killed);
     assert!(diagnose(&evidence).message.contains("killed (signal 9)"));
 }
@@ -253,9 +212,5 @@ fn a_kill_and_a_failed_spawn_are_said() {
 #[test]
 fn long_lines_are_cut() {
     let fault = fault_of(EngineKind::NatsServer, &[&"x".repeat(5000)]);
-    assert!(
-        fault.message.chars().count() < QUOTE + 80,
-        "{}",
-        fault.message.len()
-    );
+    assert!(fault.message.chars().count() < QUOTE + 80, "{}", fault.message.len());
 }

@@ -59,9 +59,7 @@ pub async fn fetch_http(download: &Download, target: &Path, bounds: Bounds) -> R
     };
     let sent = send_pieces(response, &download.url, &pieces).await;
     drop(pieces);
-    let written = writer
-        .await
-        .map_err(|err| failed(&download.url, format!("writing it: {err}")))?;
+    let written = writer.await.map_err(|err| failed(&download.url, format!("writing it: {err}")))?;
     // A writer that gave up closes the channel; what it says is the cause.
     match (sent, written) {
         (_, Written::Failed(fault)) | (Err(fault), _) => Err(fault),
@@ -91,9 +89,7 @@ pub fn copy(source: &mut dyn Read, download: &Download, target: &Path, bounds: B
 /// The path of a file URL; `None` for every other URL.
 #[must_use]
 pub fn file_path(url: &Url) -> Option<PathBuf> {
-    (url.scheme() == "file")
-        .then(|| url.to_file_path().ok())
-        .flatten()
+    (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten()
 }
 
 /// `url` for a message: without user, password, query and fragment, all of which may hold a secret.
@@ -106,11 +102,7 @@ pub fn printable(url: &Url) -> String {
     let cut = url.query().is_some() || url.fragment().is_some();
     url.set_query(None);
     url.set_fragment(None);
-    if cut {
-        format!("{url}?…")
-    } else {
-        url.to_string()
-    }
+    if cut { format!("{url}?…") } else { url.to_string() }
 }
 
 async fn request(url: &Url, bounds: Bounds) -> Result<Response, Fault> {
@@ -143,10 +135,7 @@ type Piece = Option<Vec<u8>>;
 
 async fn send_pieces(mut response: Response, url: &Url, pieces: &mpsc::Sender<Piece>) -> Result<(), Fault> {
     loop {
-        let chunk = response
-            .chunk()
-            .await
-            .map_err(|err| failed(url, chain(&err.without_url())))?;
+        let chunk = response.chunk().await.map_err(|err| failed(url, chain(&err.without_url())))?;
         let end = chunk.is_none();
         let gone = pieces.send(chunk.map(|chunk| chunk.to_vec())).await.is_err();
         if end || gone {

@@ -17,9 +17,7 @@ fn serve(bytes: Vec<u8>) -> Url {
         let _ = stream.read(&mut request);
         let _ = stream.write_all(&bytes);
     });
-    format!("http://user:secret@{address}/engine?token=secret")
-        .parse()
-        .unwrap()
+    format!("http://user:secret@{address}/engine?token=secret").parse().unwrap()
 }
 
 fn answer(status: &str, length: usize, body: &[u8]) -> Vec<u8> {
@@ -35,9 +33,7 @@ struct Place {
 
 impl Place {
     fn with_an_old_engine() -> Self {
-        let place = Self {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let place = Self { dir: tempfile::tempdir().unwrap() };
         fs::write(place.target(), "old").unwrap();
         place
     }
@@ -47,21 +43,14 @@ impl Place {
     }
 
     async fn fetch(&self, url: Url, content: &[u8], bounds: Bounds) -> Result<(), Fault> {
-        let download = Download {
-            url,
-            sha256: Sha256::digest(content).into(),
-        };
+        let download = Download { url, sha256: Sha256::digest(content).into() };
         fetch_http(&download, &self.target(), bounds).await
     }
 
     #[track_caller]
     fn assert_untouched(&self) {
         assert_eq!(fs::read(self.target()).unwrap(), b"old");
-        assert_eq!(
-            fs::read_dir(self.dir.path()).unwrap().count(),
-            1,
-            "nothing else is left"
-        );
+        assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 1, "nothing else is left");
     }
 }
 
@@ -80,10 +69,8 @@ async fn a_good_file_is_put_in_place_executable() {
 #[tokio::test]
 async fn another_file_is_refused_with_both_digests() {
     let place = Place::with_an_old_engine();
-    let fault = place
-        .fetch(serve(answer("200 OK", 3, b"bad")), b"good", Bounds::default())
-        .await
-        .unwrap_err();
+    let fault =
+        place.fetch(serve(answer("200 OK", 3, b"bad")), b"good", Bounds::default()).await.unwrap_err();
     assert_eq!(fault.reason, Reason::DownloadSha256);
     for content in ["bad", "good"] {
         let digest = Sha256Digest(Sha256::digest(content).into()).to_string();
@@ -95,10 +82,7 @@ async fn another_file_is_refused_with_both_digests() {
 
 #[tokio::test]
 async fn every_failure_leaves_what_stood_there() {
-    let small = Bounds {
-        size: 100,
-        ..Bounds::default()
-    };
+    let small = Bounds { size: 100, ..Bounds::default() };
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc8\r\n".to_vec();
     let endless = [chunked, vec![7; 200], b"\r\n0\r\n\r\n".to_vec()].concat();
     for (bytes, said) in [
@@ -120,14 +104,9 @@ async fn every_failure_leaves_what_stood_there() {
 #[tokio::test]
 async fn a_server_that_falls_silent_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/engine", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let url = format!("http://{}/engine", listener.local_addr().unwrap()).parse().unwrap();
     let place = Place::with_an_old_engine();
-    let bounds = Bounds {
-        stall: Duration::from_millis(50),
-        ..Bounds::default()
-    };
+    let bounds = Bounds { stall: Duration::from_millis(50), ..Bounds::default() };
     let fault = place.fetch(url, b"good", bounds).await.unwrap_err();
     assert_eq!(fault.reason, Reason::DownloadFailed);
     place.assert_untouched();

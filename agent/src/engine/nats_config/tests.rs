@@ -19,10 +19,7 @@ fn render(store_dir: &Path, role: Role, routes: &[SocketAddr]) -> String {
         role,
         client: "127.0.0.1:4222".parse().unwrap(),
         store_dir,
-        limits: Limits {
-            max_memory: 1 << 28,
-            max_file: 1 << 33,
-        },
+        limits: Limits { max_memory: 1 << 28, max_file: 1 << 33 },
         cluster: Some(Cluster {
             name: "grove",
             listen: "[::]:6222".parse().unwrap(),
@@ -36,17 +33,12 @@ fn render(store_dir: &Path, role: Role, routes: &[SocketAddr]) -> String {
 }
 
 fn engine() -> Role {
-    Role::Engine {
-        monitor: "[::]:8222".parse().unwrap(),
-    }
+    Role::Engine { monitor: "[::]:8222".parse().unwrap() }
 }
 
 #[test]
 fn the_whole_text() {
-    let routes = [
-        "[fd00::2]:6222".parse().unwrap(),
-        "10.0.0.3:6222".parse().unwrap(),
-    ];
+    let routes = ["[fd00::2]:6222".parse().unwrap(), "10.0.0.3:6222".parse().unwrap()];
     insta::assert_snapshot!(render(Path::new("/var/lib/nimsforest/jetstream"), engine(), &routes), @r#"
     # written by forest-agent; changes are overwritten
     server_name: "grove-node-1"
@@ -87,12 +79,7 @@ fn a_witness_has_no_tag_and_no_monitor() {
 }
 
 fn unquote(quoted: &str) -> Vec<u8> {
-    let mut rest = quoted
-        .strip_prefix('"')
-        .unwrap()
-        .strip_suffix('"')
-        .unwrap()
-        .bytes();
+    let mut rest = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap().bytes();
     let mut bytes = Vec::new();
     while let Some(byte) = rest.next() {
         if byte == b'\\' {

@@ -28,29 +28,14 @@ fn the_default_options_go_into_the_data() {
     assert_eq!(request.source, "//u1.box.example/backup/morpheus");
     assert_eq!(request.target, PathBuf::from("/mnt/forest"));
     assert_eq!(request.flags, MountFlags::empty());
-    assert_eq!(
-        text(&request),
-        "ip=2001:db8::1,username=u1,password=s3cret,seal,vers=3.1.1,soft"
-    );
+    assert_eq!(text(&request), "ip=2001:db8::1,username=u1,password=s3cret,seal,vers=3.1.1,soft");
 }
 
 #[test]
 fn flags_and_words_of_fstab_stay_out_of_the_data() {
-    let options = [
-        "nosuid",
-        "ro",
-        "rw",
-        "_netdev",
-        "x-systemd.automount",
-        " nodev ,noatime",
-        "seal",
-        "",
-    ];
+    let options = ["nosuid", "ro", "rw", "_netdev", "x-systemd.automount", " nodev ,noatime", "seal", ""];
     let request = request(&options, "s3cret");
-    assert_eq!(
-        request.flags,
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME
-    );
+    assert_eq!(request.flags, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME);
     assert_eq!(text(&request), "ip=2001:db8::1,username=u1,password=s3cret,seal");
 }
 

@@ -18,13 +18,7 @@ async fn jobs_run_one_after_another_in_one_named_thread() {
     let lane = Lane::new("lane-test");
     let mut threads = Vec::new();
     for n in 0..3 {
-        let job = move || {
-            (
-                n,
-                thread::current().id(),
-                thread::current().name().map(str::to_owned),
-            )
-        };
+        let job = move || (n, thread::current().id(), thread::current().name().map(str::to_owned));
         threads.push(lane.run("naming", LONG, job).await.unwrap());
     }
     assert_eq!(threads.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1, 2]);
@@ -72,9 +66,7 @@ async fn the_late_result_is_dropped_and_the_lane_is_free_again() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LONG, free)
-        .await
-        .expect("the lane is free again");
+    tokio::time::timeout(LONG, free).await.expect("the lane is free again");
     assert_eq!(Arc::strong_count(&dropped), 1);
 }
 
@@ -105,9 +97,7 @@ async fn waiters_get_their_turn_in_order() {
     })];
     for n in 2..20 {
         let lane = Arc::clone(&lane);
-        all.push(tokio::spawn(async move {
-            lane.run("more", LONG, move || n).await.unwrap()
-        }));
+        all.push(tokio::spawn(async move { lane.run("more", LONG, move || n).await.unwrap() }));
     }
     tokio::task::yield_now().await;
     drop(release);
@@ -135,10 +125,7 @@ async fn a_cancelled_caller_leaves_its_job_running_and_the_deadline_stands() {
 #[tokio::test]
 async fn a_panic_is_reported_and_the_lane_lives_on() {
     let lane = Lane::new("lane-test");
-    let err = lane
-        .run("breaking", LONG, || -> u32 { panic!("bad {}", 7) })
-        .await
-        .unwrap_err();
+    let err = lane.run("breaking", LONG, || -> u32 { panic!("bad {}", 7) }).await.unwrap_err();
     assert_eq!(err.to_string(), "breaking panicked: bad 7");
     assert_eq!(lane.run("next", LONG, || 3).await.unwrap(), 3);
 }

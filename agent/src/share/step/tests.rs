@@ -65,9 +65,7 @@ impl Mounter for Fake {
     fn probe(&self, path: &Path, _mount: &Mount) -> Result<(), DirError> {
         let verb = "list";
         let path = path.into();
-        self.state()
-            .probe
-            .map_or(Ok(()), |source| Err(DirError::Io { verb, path, source }))
+        self.state().probe.map_or(Ok(()), |source| Err(DirError::Io { verb, path, source }))
     }
 
     fn create(&self, _mountpoint: &Path) -> Result<(), DirError> {
@@ -109,11 +107,7 @@ impl Resolver for Names {
         if host != "box.test" {
             return Err(io::Error::other("Name or service not known"));
         }
-        Ok(self
-            .0
-            .iter()
-            .map(|ip| SocketAddr::new(ip.parse().unwrap(), port))
-            .collect())
+        Ok(self.0.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect())
     }
 }
 
@@ -141,12 +135,7 @@ impl Given {
             password_file,
             options: vec!["seal".into(), format!("port={port}")],
         };
-        Self {
-            _dir: dir,
-            _server: server,
-            kernel: Arc::default(),
-            share,
-        }
+        Self { _dir: dir, _server: server, kernel: Arc::default(), share }
     }
 
     fn step(&self, addresses: &[&'static str]) -> ShareStep {
@@ -154,11 +143,7 @@ impl Given {
     }
 
     fn step_within(&self, addresses: &[&'static str], mount: Duration) -> ShareStep {
-        let limits = Limits {
-            look: LONG,
-            mount,
-            ..Limits::default()
-        };
+        let limits = Limits { look: LONG, mount, ..Limits::default() };
         let names = Arc::new(Names(addresses.to_vec()));
         ShareStep::with(self.share.clone(), Arc::clone(&self.kernel) as _, names, limits)
     }
@@ -180,10 +165,7 @@ async fn an_absent_share_is_told_and_then_mounted_once() {
     let step = given.step(&["127.0.0.1"]);
     let fault = step.look().await.unwrap_err();
     assert_eq!(fault.reason, Reason::ShareNotMounted);
-    assert_eq!(
-        fault.message,
-        "nothing is mounted at /mnt/forest; //box.test/backup belongs there"
-    );
+    assert_eq!(fault.message, "nothing is mounted at /mnt/forest; //box.test/backup belongs there");
     assert_eq!(step.act().await.unwrap().mount.source, source(&given.share));
     step.act().await.unwrap();
     assert_eq!(given.kernel.done(), ["create", "mount"]);
@@ -286,35 +268,14 @@ async fn a_mount_below_the_dead_one_is_not_mounted_over() {
 #[tokio::test]
 async fn foreign_and_refusing_mounts_are_left_alone() {
     for (fstype, source, errno, reason, advice) in [
-        (
-            "fuse",
-            "//box.test/backup",
-            Errno::IO,
-            Reason::ShareDead,
-            "did not mount it",
-        ),
-        (
-            "cifs",
-            "//other/backup",
-            Errno::IO,
-            Reason::ShareDead,
-            "did not mount it",
-        ),
-        (
-            "cifs",
-            "//box.test/backup",
-            Errno::ACCESS,
-            Reason::SharePermission,
-            "user u1",
-        ),
+        ("fuse", "//box.test/backup", Errno::IO, Reason::ShareDead, "did not mount it"),
+        ("cifs", "//other/backup", Errno::IO, Reason::ShareDead, "did not mount it"),
+        ("cifs", "//box.test/backup", Errno::ACCESS, Reason::SharePermission, "user u1"),
     ] {
         let given = Given::a_share().mounted(fstype, source, Some(errno));
         let fault = given.step(&["127.0.0.1"]).act().await.unwrap_err();
         assert_eq!(fault.reason, reason);
-        assert!(
-            fault.message.contains(advice) && fault.message.contains("umount -l /mnt/forest"),
-            "{fault}"
-        );
+        assert!(fault.message.contains(advice) && fault.message.contains("umount -l /mnt/forest"), "{fault}");
         assert_eq!(given.kernel.done(), [""; 0]);
     }
 }
@@ -329,17 +290,11 @@ async fn a_mount_that_hangs_is_told_and_found_when_it_comes_back() {
         let fault = step.act().await.unwrap_err();
         assert_eq!(fault.reason, Reason::ShareHung);
         assert!(
-            fault
-                .message
-                .contains("mounting //box.test/backup at /mnt/forest has not come back"),
+            fault.message.contains("mounting //box.test/backup at /mnt/forest has not come back"),
             "{fault}"
         );
     }
-    assert_eq!(
-        given.kernel.done(),
-        ["create", "mount"],
-        "one call hangs, no second one"
-    );
+    assert_eq!(given.kernel.done(), ["create", "mount"], "one call hangs, no second one");
     drop(release);
     let found = async { while step.look().await.is_err() {} };
     timeout(LONG, found).await.expect("the late mount is found");

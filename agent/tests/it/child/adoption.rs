@@ -31,15 +31,8 @@ async fn the_next_agent_adopts_what_a_killed_one_left_and_its_log_goes_on() {
     let goes_on = |status: &ChildStatus| status.log_tail.len() >= (before + 5).min(20);
     let status = wait_for(&handle, "its log", goes_on).await;
     assert!(!status.pending_change, "{status:?}");
-    let numbers: Vec<u32> = status
-        .log_tail
-        .iter()
-        .map(|line| line[5..].parse().unwrap())
-        .collect();
-    assert!(
-        numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
-        "{numbers:?}"
-    );
+    let numbers: Vec<u32> = status.log_tail.iter().map(|line| line[5..].parse().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     assert_eq!(place.leaders(), [pid]);
 
     signal(pid, Signal::KILL);
@@ -92,10 +85,7 @@ async fn another_command_waits_for_the_next_start() {
     let taken = |status: &ChildStatus| status.restarts == 1 && !status.pending_change;
     let status = wait_for(&handle, "the change is taken", taken).await;
     let cmdline = std::fs::read_to_string(format!("/proc/{}/environ", status.pid().unwrap())).unwrap();
-    assert!(
-        cmdline.contains("FOREST_AGENT_CHILD=") && !cmdline.contains("CARGO"),
-        "{cmdline}"
-    );
+    assert!(cmdline.contains("FOREST_AGENT_CHILD=") && !cmdline.contains("CARGO"), "{cmdline}");
     handle.shutdown().await.unwrap();
 }
 
@@ -176,10 +166,7 @@ async fn an_agent_that_executes_itself_still_reaps_its_child() {
     let pid: i32 = agent.says().parse().unwrap();
     assert_eq!(agent.says().parse(), Ok(pid), "adopted after the exec");
     let log = place.dir.path().join("log/engine.log");
-    eventually("its trap", || {
-        std::fs::read(&log).is_ok_and(|log| !log.is_empty())
-    })
-    .await;
+    eventually("its trap", || std::fs::read(&log).is_ok_and(|log| !log.is_empty())).await;
     signal(pid, Signal::USR1);
     assert_eq!(agent.says(), "Some(5)");
     drop(agent);

@@ -8,9 +8,7 @@ use forest_agent::child::{ChildPhase, ChildStatus, SpawnErrorKind, Want};
 use super::kit::{LIVES, Place, alive, eventually, running, wait_for};
 
 fn stop() -> Want {
-    Want::Stop {
-        reason: "a test".to_owned(),
-    }
+    Want::Stop { reason: "a test".to_owned() }
 }
 
 fn said(status: &ChildStatus, line: &str) -> bool {
@@ -43,11 +41,7 @@ async fn exits_at_once_is_a_crash_loop_until_the_program_is_mended() {
 async fn what_cannot_be_started_says_why_and_starts_once_it_is_mended() {
     type Break = fn(&Path);
     let faults: [(Break, SpawnErrorKind, &str); 6] = [
-        (
-            |path| drop(std::fs::remove_file(path)),
-            SpawnErrorKind::Missing,
-            "is not there",
-        ),
+        (|path| drop(std::fs::remove_file(path)), SpawnErrorKind::Missing, "is not there"),
         (make_directory, SpawnErrorKind::NotAFile, "is not a file"),
         (
             |path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap(),
@@ -112,10 +106,7 @@ async fn what_ignores_term_is_told_then_killed_with_its_group() {
     eventually("it and two grandchildren", || place.pids().len() == 3).await;
     handle.want(stop());
     let status = wait_for(&handle, "the flag", |status| status.ignores_term).await;
-    assert!(
-        matches!(status.phase, ChildPhase::Stopping { .. }),
-        "told before the kill: {status:?}"
-    );
+    assert!(matches!(status.phase, ChildPhase::Stopping { .. }), "told before the kill: {status:?}");
 
     let stopped = |status: &ChildStatus| matches!(status.phase, ChildPhase::Stopped { .. });
     let status = wait_for(&handle, "its end", stopped).await;
@@ -173,9 +164,7 @@ async fn a_flood_of_100_mb_fills_no_disk_and_holds_nothing_up() {
     let logs = place.dir.path().join("log");
     let on_disk = || {
         let entries = std::fs::read_dir(&logs).unwrap().flatten();
-        entries
-            .map(|entry| entry.metadata().map_or(0, |file| file.len()))
-            .sum::<u64>()
+        entries.map(|entry| entry.metadata().map_or(0, |file| file.len())).sum::<u64>()
     };
     eventually("the logs are small again", || on_disk() < 40 << 20).await;
     assert!(on_disk() > 0);

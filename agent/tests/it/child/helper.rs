@@ -21,10 +21,7 @@ pub(super) struct Agent {
 impl Agent {
     /// One that supervises the script of `place`, and with `hands_over` executes itself anew once it runs.
     pub(super) fn start(place: &Place, hands_over: bool) -> Self {
-        let mut process = again(place.dir.path(), hands_over)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = again(place.dir.path(), hands_over).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { process, lines }
     }

@@ -15,25 +15,12 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let door = FsDoor::open(dir.path(), None).unwrap();
-        Self {
-            dir,
-            door,
-            clock: VirtualClock::new(Timestamp::now()),
-            limits: Limits::default(),
-        }
+        Self { dir, door, clock: VirtualClock::new(Timestamp::now()), limits: Limits::default() }
     }
 
     fn cx<'a>(&'a self, owner: &'a Owner) -> Context<'a> {
-        let Self {
-            door, clock, limits, ..
-        } = self;
-        Context {
-            door,
-            clock,
-            owner,
-            limits,
-            deadline: clock.boottime() + limits.give_up,
-        }
+        let Self { door, clock, limits, .. } = self;
+        Context { door, clock, owner, limits, deadline: clock.boottime() + limits.give_up }
     }
 
     fn names(&self, path: &str) -> Vec<String> {
@@ -50,10 +37,7 @@ impl Bench {
 }
 
 fn elsewhere(label: &str) -> Owner {
-    Owner {
-        boot_id: label.to_owned(),
-        ..Owner::current(label)
-    }
+    Owner { boot_id: label.to_owned(), ..Owner::current(label) }
 }
 
 fn taken<'a>(result: Result<Lease<'a>, TakeError>) -> Lease<'a> {
@@ -68,10 +52,7 @@ fn taken_and_released_leaves_nothing() {
     assert!(lease.stands().unwrap());
     let mut names = bench.names(LEASE);
     names.sort();
-    assert_eq!(
-        names,
-        ["", ".good", ".json"].map(|suffix| format!("{}{suffix}", lease.nonce))
-    );
+    assert_eq!(names, ["", ".good", ".json"].map(|suffix| format!("{}{suffix}", lease.nonce)));
     lease.release();
     assert_eq!(bench.names(""), [""; 0]);
 }
@@ -87,12 +68,7 @@ fn a_waiter_gives_up_and_names_the_holder() {
         panic!("the waiter must give up");
     };
     assert!(holder.to_string().starts_with("morpheus on "), "{holder}");
-    assert!(
-        holder
-            .to_string()
-            .contains(&format!("(pid {}) since 20", std::process::id())),
-        "{holder}"
-    );
+    assert!(holder.to_string().contains(&format!("(pid {}) since 20", std::process::id())), "{holder}");
     assert_eq!(bench.names(""), [LEASE]);
 }
 
@@ -106,10 +82,7 @@ fn a_stale_lease_is_taken_away_and_its_holder_is_fenced() {
     assert!(bench.clock.boottime() - begun >= bench.limits.stale);
 
     assert!(!slept.stands().unwrap());
-    assert_eq!(
-        bench.door.stage(&slept.json(), b"x").unwrap_err().kind,
-        Kind::NotFound
-    );
+    assert_eq!(bench.door.stage(&slept.json(), b"x").unwrap_err().kind, Kind::NotFound);
     slept.release();
     assert!(lease.stands().unwrap());
     assert_eq!(bench.names(LEASE).len(), 3);
@@ -121,10 +94,7 @@ fn a_stale_lease_is_taken_away_and_its_holder_is_fenced() {
 fn a_lease_of_a_process_that_is_gone_is_taken_at_once() {
     let bench = Bench::new();
     let me = Owner::current("me");
-    let gone = Owner {
-        pid_start: me.pid_start + 1,
-        ..me.clone()
-    };
+    let gone = Owner { pid_start: me.pid_start + 1, ..me.clone() };
     let _dead = taken(take(bench.cx(&gone)));
     let lease = taken(take(bench.cx(&me)));
     assert!(bench.clock.boottime() < Duration::from_secs(1));
@@ -169,10 +139,7 @@ fn a_holder_beyond_its_time_no_longer_stands() {
 
 #[test]
 fn the_record_survives_its_json() {
-    let record = Record {
-        owner: Owner::current("me"),
-        since: "2026-11-22T20:16:55Z".to_owned(),
-    };
+    let record = Record { owner: Owner::current("me"), since: "2026-11-22T20:16:55Z".to_owned() };
     let text = serde_json::to_string(&record).unwrap();
     assert!(text.starts_with(r#"{"owner":"me","host":"#), "{text}");
     assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);

@@ -16,10 +16,8 @@ fn three_planted_at_once_are_one_forest() {
         forest.until_well();
         let founder = forest.record()["founder"].as_str().unwrap().to_owned();
         assert!(forest.nodes.iter().any(|node| node.id == founder));
-        let markers = forest
-            .nodes
-            .iter()
-            .map(|node| fs::read_to_string(node.path("state/cluster.json")).unwrap());
+        let markers =
+            forest.nodes.iter().map(|node| fs::read_to_string(node.path("state/cluster.json")).unwrap());
         assert!(markers.into_iter().all(|marker| marker.contains("member")));
         forest.stop();
     }
@@ -34,10 +32,7 @@ fn joiners_wait_for_the_founder_that_is_away() {
         forest.plant();
         for node in &forest.nodes[1..] {
             let check = node.until_reason("engine:process", "waits_for_founder");
-            assert!(
-                check["output"].as_str().unwrap().contains("grove-node-1"),
-                "{check:#}"
-            );
+            assert!(check["output"].as_str().unwrap().contains("grove-node-1"), "{check:#}");
         }
         forest.nodes[0].start();
         forest.until_well();
@@ -67,10 +62,7 @@ fn all_come_back_while_the_share_is_away() {
         for count in [1, 3] {
             let mut forest = Forest::grown(&server, count);
             forest.stop();
-            let (share, aside) = (
-                forest.share.path().join("share"),
-                forest.share.path().join("aside"),
-            );
+            let (share, aside) = (forest.share.path().join("share"), forest.share.path().join("aside"));
             fs::rename(&share, &aside).unwrap();
             // Nothing can be made where it stood.
             fs::write(&share, "").unwrap();

@@ -40,24 +40,12 @@ fn one_to_three_to_five_under_a_steady_publisher() {
             let settings = js.get_key_value("settings").await.unwrap();
             settings.put("colour", "green".into()).await.unwrap();
             let retention = stream::RetentionPolicy::WorkQueue;
-            let queue = js
-                .create_stream(stream::Config {
-                    retention,
-                    ..config("jobs", 1)
-                })
-                .await
-                .unwrap();
-            let durable = consumer::pull::Config {
-                durable_name: Some("worker".to_owned()),
-                ..Default::default()
-            };
+            let queue = js.create_stream(stream::Config { retention, ..config("jobs", 1) }).await.unwrap();
+            let durable =
+                consumer::pull::Config { durable_name: Some("worker".to_owned()), ..Default::default() };
             let worker = queue.create_consumer(durable).await.unwrap();
             for number in 1..=20 {
-                js.publish("jobs.x", number.to_string().into())
-                    .await
-                    .unwrap()
-                    .await
-                    .unwrap();
+                js.publish("jobs.x", number.to_string().into()).await.unwrap().await.unwrap();
             }
             take(&worker, 1..=8).await;
         });
@@ -71,10 +59,7 @@ fn one_to_three_to_five_under_a_steady_publisher() {
         client.run(|js| async move {
             for name in ["orders", "KV_settings", "jobs"] {
                 let stream = js.get_stream(name).await.unwrap();
-                let raised = stream::Config {
-                    num_replicas: 3,
-                    ..stream.cached_info().config.clone()
-                };
+                let raised = stream::Config { num_replicas: 3, ..stream.cached_info().config.clone() };
                 // An old server may answer 503 to an update that took effect; what it is then says.
                 let _ = js.update_stream(raised).await;
             }
@@ -93,30 +78,15 @@ fn one_to_three_to_five_under_a_steady_publisher() {
 
         let published = publisher.stop();
         assert_eq!(forest.nodes[0].engine_pid(), founder, "nothing was restarted");
-        assert!(
-            forest
-                .nodes
-                .iter()
-                .all(|node| node.health()["engine"]["restarts"] == 0)
-        );
+        assert!(forest.nodes.iter().all(|node| node.health()["engine"]["restarts"] == 0));
         let kept = client.run(|js| async move {
-            let worker = js
-                .get_stream("jobs")
-                .await
-                .unwrap()
-                .get_consumer("worker")
-                .await
-                .unwrap();
+            let worker = js.get_stream("jobs").await.unwrap().get_consumer("worker").await.unwrap();
             take(&worker, 9..=20).await;
             let settings = js.get_key_value("settings").await.unwrap();
             assert_eq!(settings.get("colour").await.unwrap().unwrap(), "green");
             numbers(&js, "orders").await
         });
-        let lost: Vec<_> = published
-            .acknowledged
-            .iter()
-            .filter(|number| !kept.contains(number))
-            .collect();
+        let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
         assert_eq!(lost, [&0; 0], "acknowledged and gone");
         assert!(published.acknowledged.len() > 100);
         println!(
@@ -132,10 +102,7 @@ fn one_to_three_to_five_under_a_steady_publisher() {
 /// Takes exactly these numbers from the work queue, in their order.
 async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive<u64>) {
     let count = numbers.clone().count();
-    let batch = worker
-        .fetch()
-        .max_messages(count)
-        .expires(Duration::from_secs(10));
+    let batch = worker.fetch().max_messages(count).expires(Duration::from_secs(10));
     let mut messages = batch.messages().await.unwrap();
     for number in numbers {
         let message = messages.next().await.expect("one more").unwrap();
@@ -155,11 +122,7 @@ pub(super) async fn numbers(
     let consumer = stream.create_consumer(ordered).await.unwrap();
     let messages = consumer.messages().await.unwrap().take(count);
     messages
-        .map(|message| {
-            String::from_utf8_lossy(&message.unwrap().payload)
-                .parse::<u64>()
-                .unwrap()
-        })
+        .map(|message| String::from_utf8_lossy(&message.unwrap().payload).parse::<u64>().unwrap())
         .collect()
         .await
 }
@@ -177,19 +140,11 @@ fn no_stream_ever_lands_on_the_witness() {
             for replicas in 1..=3 {
                 let name = format!("s{nodes}x{replicas}");
                 let made = client.run(|js| async move { js.create_stream(config(&name, replicas)).await });
-                assert_eq!(
-                    made.is_ok(),
-                    replicas <= nodes,
-                    "R{replicas} on {nodes} nodes: {made:?}"
-                );
+                assert_eq!(made.is_ok(), replicas <= nodes, "R{replicas} on {nodes} nodes: {made:?}");
                 let Some(cluster) = made.ok().and_then(|stream| stream.cached_info().cluster.clone()) else {
                     continue;
                 };
-                let names = cluster
-                    .replicas
-                    .iter()
-                    .map(|replica| replica.name.clone())
-                    .chain(cluster.leader);
+                let names = cluster.replicas.iter().map(|replica| replica.name.clone()).chain(cluster.leader);
                 assert!(names.into_iter().all(|name| name.starts_with("grove-node-")));
             }
         }

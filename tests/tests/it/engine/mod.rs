@@ -36,10 +36,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let place = Self {
-            dir: tempfile::tempdir().unwrap(),
-            ip: own_ip(),
-        };
+        let place = Self { dir: tempfile::tempdir().unwrap(), ip: own_ip() };
         std::fs::create_dir(place.store()).unwrap();
         place
     }
@@ -57,11 +54,7 @@ impl Place {
     }
 
     fn target(&self, client: Option<SocketAddr>) -> Target {
-        Target {
-            node: "grove-node-1".parse().unwrap(),
-            monitor: self.at(MONITOR),
-            client,
-        }
+        Target { node: "grove-node-1".parse().unwrap(), monitor: self.at(MONITOR), client }
     }
 }
 

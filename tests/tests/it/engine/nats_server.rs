@@ -22,15 +22,10 @@ use super::*;
 fn config_in(place: &Place, store: &Path) -> PathBuf {
     let config = NatsConfig {
         name: "grove-node-1",
-        role: Role::Engine {
-            monitor: place.at(MONITOR),
-        },
+        role: Role::Engine { monitor: place.at(MONITOR) },
         client: place.at(CLIENT),
         store_dir: store,
-        limits: Limits {
-            max_memory: 32 << 20,
-            max_file: 64 << 20,
-        },
+        limits: Limits { max_memory: 32 << 20, max_file: 64 << 20 },
         cluster: None,
     };
     write_config(place.dir.path(), &config).unwrap()
@@ -57,9 +52,7 @@ async fn runs_on_the_written_configuration_and_passes_both_checks() {
     for server in servers() {
         let place = Place::new();
         let target = place.target(Some(place.at(CLIENT)));
-        check_config(&server, &config_in(&place, &place.store()))
-            .await
-            .unwrap();
+        check_config(&server, &config_in(&place, &place.store())).await.unwrap();
         let mut running = start(&server, &place);
         let seen = until(&mut probe(), &target, well).await;
         assert!(nats_check(&seen).value.as_f64().unwrap() > 0.0);
@@ -136,18 +129,15 @@ async fn another_server_is_not_taken_for_ours() {
 #[tokio::test]
 async fn without_jetstream_or_a_leader_the_check_says_which() {
     for server in servers() {
-        for (extra, reason) in [
-            (String::new(), Reason::JetstreamDisabled),
-            (clustered_with_nobody(), Reason::JetstreamNoLeader),
-        ] {
+        for (extra, reason) in
+            [(String::new(), Reason::JetstreamDisabled), (clustered_with_nobody(), Reason::JetstreamNoLeader)]
+        {
             let place = Place::new();
             let config = format!(
                 "server_name: grove-node-1\nlisten: \"{}\"\nhttp: \"{}\"\n{}",
                 place.at(CLIENT),
                 place.at(MONITOR),
-                extra
-                    .replace("STORE", place.store().to_str().unwrap())
-                    .replace("IP", &place.ip.to_string()),
+                extra.replace("STORE", place.store().to_str().unwrap()).replace("IP", &place.ip.to_string()),
             );
             let _running = start_with(&server, &place, &config);
             let mut probe = Probe::new(Duration::from_millis(500)).unwrap();
@@ -192,10 +182,7 @@ async fn a_store_that_cannot_be_used_is_told() {
         let place = Place::new();
         write(&place.path("file"), "");
         let config = config_in(&place, &place.path("file"));
-        let spec = Command {
-            cwd: place.store(),
-            ..command(&server, &config, Path::new("/"))
-        };
+        let spec = Command { cwd: place.store(), ..command(&server, &config, Path::new("/")) };
         let mut running = Running::start(&spec, &place.path("log")).unwrap();
         let fault = fault_of(EngineKind::NatsServer, &mut running).await;
         assert_eq!(fault.reason, Reason::EngineStore, "{fault}");

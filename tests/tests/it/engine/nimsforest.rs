@@ -12,10 +12,7 @@ use super::*;
 
 /// A stand-in's command in `place`, as the agent makes it, with further variables of the stand-in.
 pub(super) fn stand_in(place: &Place, variables: &[(&str, &str)]) -> Command {
-    write(
-        &place.path("node-info.json"),
-        r#"{"forest_id":"grove","node_id":"grove-node-1"}"#,
-    );
+    write(&place.path("node-info.json"), r#"{"forest_id":"grove","node_id":"grove-node-1"}"#);
     let mut command = command(Paths {
         binary: &stand_in::binary(),
         node_info: &place.path("node-info.json"),
@@ -24,16 +21,10 @@ pub(super) fn stand_in(place: &Place, variables: &[(&str, &str)]) -> Command {
     });
     let ip = place.ip.to_string();
     let ports = [("STAND_IN_MONITOR", MONITOR), ("STAND_IN_CLUSTER", CLUSTER)];
-    command
-        .env
-        .extend(ports.map(|(name, port)| (name.into(), port.to_string().into())));
+    command.env.extend(ports.map(|(name, port)| (name.into(), port.to_string().into())));
     command.env.push(("STAND_IN_ADDRESS".into(), ip.into()));
-    command
-        .env
-        .push(("STAND_IN_NATS_SERVER".into(), nats::server().into()));
-    command
-        .env
-        .extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
+    command.env.push(("STAND_IN_NATS_SERVER".into(), nats::server().into()));
+    command.env.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
     command
 }
 
@@ -74,10 +65,7 @@ async fn with_the_machines_own_address_the_view_makes_it_a_lone_node() {
         return;
     };
     let place = Place::new();
-    let entries = [Entry {
-        id: "grove-node-1".to_owned(),
-        ip: "10.0.0.7".to_owned(),
-    }];
+    let entries = [Entry { id: "grove-node-1".to_owned(), ip: "10.0.0.7".to_owned() }];
     let own = "10.0.0.7".parse().unwrap();
     let seen = view(
         &"grove".parse().unwrap(),

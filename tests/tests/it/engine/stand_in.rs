@@ -46,22 +46,10 @@ async fn a_registry_that_is_none_makes_a_lone_node_and_a_bad_ip_kills_it() {
     for (registry, outcome) in [
         (None, "peers: none"),
         (Some("{\"nodes\""), "peers: none"),
-        (
-            Some(r#"{"nodes":{"grove":[{"ip":"tree"}]}}"#),
-            "❌ Failed to create",
-        ),
-        (
-            Some(r#"{"nodes":{"grove":[{"ip":"fd00::9/64"}]}}"#),
-            "❌ Failed to create",
-        ),
-        (
-            Some(r#"{"nodes":{"grove":[{"ip":""}]}}"#),
-            "failed to start within timeout",
-        ),
-        (
-            Some(r#"{"nodes":{"grove":[{"ip":"::1"}]}}"#),
-            "failed to start within timeout",
-        ),
+        (Some(r#"{"nodes":{"grove":[{"ip":"tree"}]}}"#), "❌ Failed to create"),
+        (Some(r#"{"nodes":{"grove":[{"ip":"fd00::9/64"}]}}"#), "❌ Failed to create"),
+        (Some(r#"{"nodes":{"grove":[{"ip":""}]}}"#), "failed to start within timeout"),
+        (Some(r#"{"nodes":{"grove":[{"ip":"::1"}]}}"#), "failed to start within timeout"),
     ] {
         let place = Place::new();
         if let Some(text) = registry {
@@ -73,11 +61,7 @@ async fn a_registry_that_is_none_makes_a_lone_node_and_a_bad_ip_kills_it() {
             continue;
         }
         assert_eq!(running.ended().await.code, Some(1), "{registry:?}");
-        assert!(
-            running.lines().iter().any(|line| line.contains(outcome)),
-            "{:?}",
-            running.lines()
-        );
+        assert!(running.lines().iter().any(|line| line.contains(outcome)), "{:?}", running.lines());
     }
 }
 
@@ -135,9 +119,5 @@ async fn a_first_start_does_not_meet_the_work_queue() {
     let mut second = start(&place, &fault);
     assert_eq!(second.ended().await.code, Some(1));
     let said = second.lines();
-    assert!(
-        said.iter()
-            .any(|line| line.contains("not unique on workqueue stream")),
-        "{said:?}"
-    );
+    assert!(said.iter().any(|line| line.contains("not unique on workqueue stream")), "{said:?}");
 }

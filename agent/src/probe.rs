@@ -110,8 +110,7 @@ pub async fn run(
         let engine = if pid.is_some() { Some(probe.look(&target).await) } else { None };
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
-        let sys = known.secrets.as_ref().and_then(|read| read.secrets.record());
-        let sys = sys.map(|record| SysAt { at: settings.listen.client, sys: &record.sys });
+        let sys = SysAt::of(&settings, &known);
         let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
         let peers = knock(&monitor, targets, routes).await;

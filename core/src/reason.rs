@@ -137,8 +137,8 @@ reasons! {
     EngineConfigRefused = "engine_config_refused", "look at the message of `nats-server -t`";
     /// The engine did not end when asked to, and is being killed.
     EngineIgnoresTerm = "engine_ignores_term", "wait: it is killed after the grace";
-    /// The engine writes more into its log than anybody can read.
-    EngineLogFlood = "engine_log_flood", "look at the engine's last lines for what it repeats";
+    /// The engine writes more into its log than anyone can read.
+    EngineLogFlood = "engine_log_flood", "look at the engine's log; it is kept bounded, so the oldest lines are gone";
     /// The engine is stopped on purpose.
     EngineStopped = "engine_stopped", "the step says why";
     /// The store was written by a standalone server and a cluster would delete its streams.

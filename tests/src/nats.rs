@@ -33,7 +33,8 @@ pub fn server() -> PathBuf {
 }
 
 fn installed() -> Vec<PathBuf> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    let tools = root.join(".tools");
     ["nats-server-2.15.1", "nats-server-debian"]
         .map(|name| tools.join(name))
         .into_iter()

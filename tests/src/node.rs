@@ -290,21 +290,28 @@ impl Node {
     }
 }
 
+impl Node {
+    /// What a person would look at first, printed where a test fails.
+    #[expect(clippy::print_stderr, reason = "the test's own output, shown only when it fails")]
+    fn explain(&self) {
+        let log = self.log();
+        let tail: Vec<_> = log.lines().rev().take(40).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        eprintln!("--- {}: health {:#}\n--- its agent's last lines:\n{tail}", self.id, self.health());
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
         if let Some(mut agent) = self.agent.take() {
             let _ = agent.kill();
             let _ = agent.wait();
         }
         for (pid, _) in self.processes() {
             process::signal(pid, Signal::KILL);
-        }
-        if std::thread::panicking() {
-            let health = self.health();
-            let log = self.log();
-            let tail: Vec<_> = log.lines().rev().take(40).collect();
-            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            eprintln!("--- {}: health {health:#}\n--- its agent's last lines:\n{tail}", self.id);
         }
     }
 }

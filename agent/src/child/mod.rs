@@ -2,21 +2,23 @@
 //! they are is not known here.
 //!
 //! ```text
-//!   SupervisorHandle ──► supervisor (one task a child) ──► machine: decides, pure
-//!                          │        │        │
-//!                       spawner    pidfd    log (one thread a child)
+//!   SupervisorHandle ──► driver (one task a child) ──► machine: decides, pure
+//!                          │        │       │
+//!                       spawner   pidfd    log (one thread a child)
 //!                     (one thread)
 //! ```
 //!
 //! A child outlives its agent, unless it is shut down. At any instant a kill of the agent leaves it in a state
 //! that the next agent finds: by `children.json`, else by the token in the child's environment. What the module
-//! may touch: `<runtime_dir>/children.json`, `<state_dir>/log/`, and processes that carry a token of theirs.
+//! may touch: `<runtime_dir>/children.{json,lock}`, `<state_dir>/log/`, and processes that carry a token of theirs.
 
 mod adopt;
 mod command;
+mod driver;
 mod limits;
 mod log;
 mod machine;
+mod mark;
 mod process;
 mod record;
 mod spawn;
@@ -36,10 +38,10 @@ pub use self::spawn::{SpawnError, SpawnErrorKind};
 pub use self::status::{ChildPhase, ChildStatus};
 pub use self::supervisor::{SupervisorHandle, Want};
 
+use self::driver::Parts;
 use self::log::Log;
 use self::record::Records;
 use self::spawn::Spawner;
-use self::supervisor::Parts;
 use crate::fault::Fault;
 
 /// What the children of one agent have in common. Made once; the thread that starts processes lives as long as
@@ -48,6 +50,7 @@ use crate::fault::Fault;
 pub struct Children {
     state_dir: PathBuf,
     records: Arc<Records>,
+    mark_path: PathBuf,
     spawner: Spawner,
 }
 
@@ -63,8 +66,14 @@ impl Children {
             Fault::new(Reason::StateDir, format!("cannot make {}: {err}", dir.display()))
         })?;
         let records = Arc::new(Records::open(runtime_dir.join("children.json")));
-        let spawner = Spawner::start(Arc::clone(&records), env).map_err(|err| no_thread(&err))?;
-        Ok(Self { state_dir: state_dir.to_owned(), records, spawner })
+        let mark_path = runtime_dir.join("children.lock");
+        let spawner = Spawner::start(Arc::clone(&records), mark_path.clone(), env);
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            records,
+            mark_path,
+            spawner: spawner.map_err(|err| no_thread(&err))?,
+        })
     }
 
     /// Supervises the child `name`, which also names its log: it is adopted if it lives, and else waits for what
@@ -80,6 +89,7 @@ impl Children {
             prefix: token::prefix(&self.state_dir, name),
             limits,
             records: Arc::clone(&self.records),
+            mark_path: self.mark_path.clone(),
             spawner: self.spawner.clone(),
             log_path,
             log: log.map_err(|err| no_thread(&err))?,

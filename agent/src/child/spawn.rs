@@ -18,6 +18,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use super::command::Command;
+use super::mark;
 use super::process;
 use super::record::{ProcessId, Record, Records};
 use super::token;
@@ -88,12 +89,17 @@ pub(super) struct Spawner {
 
 impl Spawner {
     /// Starts the thread. `base` is what every child has in its environment.
-    pub(super) fn start(records: Arc<Records>, base: Vec<(OsString, OsString)>) -> io::Result<Self> {
+    pub(super) fn start(
+        records: Arc<Records>,
+        mark: PathBuf,
+        base: Vec<(OsString, OsString)>,
+    ) -> io::Result<Self> {
+        let thread = Thread { records, mark, base };
         let (orders, inbox) = mpsc::channel::<(Launch, Reply)>();
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for (launch, reply) in inbox {
                 // Nobody waits any more: the child is in the records, and the next agent's.
-                let _ = reply.send(start(&records, &base, &launch));
+                let _ = reply.send(thread.start(&launch));
             }
         })?;
         Ok(Self { orders })
@@ -108,42 +114,58 @@ impl Spawner {
     }
 }
 
-/// Records, spawns, records again: a kill between any two leaves a child that its token finds.
-fn start(records: &Records, base: &[(OsString, OsString)], launch: &Launch) -> Result<Started, SpawnError> {
-    let mut record = Record {
-        token: launch.token.clone(),
-        boot_id: process::boot_id().unwrap_or_default(),
-        command: launch.command.digest(),
-        process: None,
-    };
-    records.set(&launch.name, Some(record.clone()));
-    let started = spawn(base, launch);
-    record.process = started.as_ref().ok().map(|started| started.id);
-    records.set(&launch.name, started.is_ok().then_some(record));
-    started
+/// What the thread works with.
+struct Thread {
+    records: Arc<Records>,
+    mark: PathBuf,
+    base: Vec<(OsString, OsString)>,
 }
 
-fn spawn(base: &[(OsString, OsString)], launch: &Launch) -> Result<Started, SpawnError> {
-    let command = &launch.command;
-    let log = open_log(&launch.log).map_err(|err| SpawnError {
-        kind: SpawnErrorKind::Log,
-        message: format!("cannot open the log {}: {err}", launch.log.display()),
-    })?;
-    let log2 = log.try_clone().map_err(|err| refused(command, &err))?;
-    let mut child = std::process::Command::new(&command.program)
-        .args(&command.args)
-        .env_clear()
-        .envs(base.iter().cloned())
-        .envs(command.env.iter().cloned())
-        .env(token::VARIABLE, &launch.token)
-        .current_dir(&command.cwd)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(log2)
-        .process_group(0)
-        .spawn()
-        .map_err(|err| refused(command, &err))?;
-    // It is not reaped before its pidfd says so, so the pid is its own all the while.
+impl Thread {
+    /// Records, spawns, records again: a kill between any two leaves a child that its token finds.
+    fn start(&self, launch: &Launch) -> Result<Started, SpawnError> {
+        let mut record = Record {
+            token: launch.token.clone(),
+            boot_id: process::boot_id().unwrap_or_default(),
+            command: launch.command.digest(),
+            process: None,
+        };
+        self.records.set(&launch.name, Some(record.clone()));
+        let started = self.spawn(launch);
+        record.process = started.as_ref().ok().map(|started| started.id);
+        self.records.set(&launch.name, started.is_ok().then_some(record));
+        started
+    }
+
+    fn spawn(&self, launch: &Launch) -> Result<Started, SpawnError> {
+        let command = &launch.command;
+        let log = open_log(&launch.log).map_err(|err| SpawnError {
+            kind: SpawnErrorKind::Log,
+            message: format!("cannot open the log {}: {err}", launch.log.display()),
+        })?;
+        let log2 = log.try_clone().map_err(|err| refused(command, &err))?;
+        // Held by the child as well, until its exec; without it only a kill at this very moment goes unseen.
+        let _mark = mark::take(&self.mark)
+            .inspect_err(|err| tracing::warn!(path = %self.mark.display(), %err, "cannot mark a start"));
+        let child = std::process::Command::new(&command.program)
+            .args(&command.args)
+            .env_clear()
+            .envs(self.base.iter().cloned())
+            .envs(command.env.iter().cloned())
+            .env(token::VARIABLE, &launch.token)
+            .current_dir(&command.cwd)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log2)
+            .process_group(0)
+            .spawn()
+            .map_err(|err| refused(command, &err))?;
+        hold(child).map_err(|err| refused(command, &err))
+    }
+}
+
+/// A pidfd in place of the `Child`. It is not reaped before its pidfd says so, so the pid is its own all the while.
+fn hold(mut child: std::process::Child) -> io::Result<Started> {
     let pid = child.id().cast_signed();
     let held = process::open(pid).and_then(|fd| Ok((fd, process::stat(pid)?.start_time)));
     match held {
@@ -151,7 +173,7 @@ fn spawn(base: &[(OsString, OsString)], launch: &Launch) -> Result<Started, Spaw
         Err(err) => {
             // Out of descriptors, say. One that cannot be watched must not live beside the next.
             let _ = child.kill().and_then(|()| child.wait());
-            Err(refused(command, &err))
+            Err(err)
         }
     }
 }

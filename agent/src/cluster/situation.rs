@@ -66,7 +66,7 @@ impl Situation {
 }
 
 /// The entries of nodes that are part of the forest: those taken out on purpose are not.
-fn members(registry: &Registry, settings: &Settings) -> Vec<Entry> {
+pub(super) fn members(registry: &Registry, settings: &Settings) -> Vec<Entry> {
     let buried = |entry: &Entry| match entry.id.parse() {
         Ok(id) => registry.tombstone(&settings.forest, &id).is_some(),
         // No agent writes such an id.

@@ -8,15 +8,19 @@ use forest_core::secrets::Credentials;
 use futures::future::join_all;
 
 use crate::cluster::sys::{self, Group, SysLink};
+use crate::driver::Seen;
 use crate::engine::monitor::{Jsz, Monitor};
 use crate::engine::probe::EngineObservation;
 use crate::probe::PeerTarget;
+use crate::settings::{EngineKind, Settings};
 
 /// The cluster as one look saw it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// The engine that answered as ours, by its pid.
     pub answers: Option<u32>,
+    /// The name of its cluster; empty where it is in none.
+    pub cluster: String,
     /// The meta leader that our own server reports.
     pub own_leader: Option<String>,
     /// How many voters our own server knows of.
@@ -27,13 +31,26 @@ pub struct View {
     pub group: Option<Group>,
 }
 
-/// Where the own server's system account is.
-#[derive(Debug, Clone, Copy)]
-pub struct SysAt<'a> {
-    /// The client port.
+/// Where the system account can be asked, and as whom.
+#[derive(Debug, Clone)]
+pub struct SysAt {
+    /// A client port.
     pub at: SocketAddr,
     /// Who asks.
-    pub sys: &'a Credentials,
+    pub sys: Credentials,
+}
+
+impl SysAt {
+    /// At the engine; where that has no such user, as NimsForest, at the witness, if it runs here.
+    #[must_use]
+    pub fn of(settings: &Settings, seen: &Seen) -> Option<Self> {
+        let sys = seen.secrets.as_ref()?.secrets.record()?.sys.clone();
+        let at = match settings.engine.kind {
+            EngineKind::NatsServer => settings.listen.client,
+            EngineKind::Nimsforest => seen.witness.pid.map(|_| settings.witness_listen().client)?,
+        };
+        Some(Self { at, sys })
+    }
 }
 
 /// Looks. `engine` is what was just seen of the own one, `pid` its process then.
@@ -41,11 +58,12 @@ pub async fn look(
     link: &mut SysLink,
     monitor: &Monitor,
     engine: Option<(&EngineObservation, u32)>,
-    sys: Option<SysAt<'_>>,
+    sys: Option<SysAt>,
     peers: &[PeerTarget],
 ) -> View {
     let ours = engine
         .filter(|(seen, _)| seen.varz.as_ref().is_ok_and(|varz| varz.server_name == seen.node.as_str()));
+    let cluster = ours.and_then(|(seen, _)| seen.varz.as_ref().ok()).map(|varz| varz.cluster.name.clone());
     let jsz = ours.and_then(|(seen, _)| seen.jsz.as_ref().ok());
     let own_leader = jsz.and_then(leader);
     let size = jsz.and_then(|jsz| jsz.meta_cluster.as_ref()).map_or(0, |meta| meta.cluster_size);
@@ -54,7 +72,14 @@ pub async fn look(
     } else {
         (None, ask_leader(link, sys, monitor.deadline()).await)
     };
-    View { answers: ours.map(|(_, pid)| pid), own_leader, size, member, group }
+    View {
+        answers: ours.map(|(_, pid)| pid),
+        cluster: cluster.unwrap_or_default(),
+        own_leader,
+        size,
+        member,
+        group,
+    }
 }
 
 fn leader(jsz: &Jsz) -> Option<String> {
@@ -70,9 +95,9 @@ async fn ask_members(monitor: &Monitor, peers: &[PeerTarget]) -> Option<(String,
     join_all(asked).await.into_iter().flatten().next()
 }
 
-async fn ask_leader(link: &mut SysLink, sys: Option<SysAt<'_>>, deadline: Duration) -> Option<Group> {
+async fn ask_leader(link: &mut SysLink, sys: Option<SysAt>, deadline: Duration) -> Option<Group> {
     let SysAt { at, sys } = sys?;
-    let asked = match link.client(at, sys, deadline).await {
+    let asked = match link.client(at, &sys, deadline).await {
         Ok(client) => sys::group(&client, deadline).await,
         Err(err) => Err(err),
     };

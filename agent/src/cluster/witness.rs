@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use forest_core::address::Address;
 use forest_core::reason::Reason;
-use forest_core::secrets::Record;
+use forest_core::secrets::{Credentials, Record};
 
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
@@ -75,34 +75,54 @@ pub fn binary(settings: &Settings, path: Option<&std::ffi::OsStr>) -> Result<Pat
     found.ok_or_else(|| Fault::new(Reason::NoWitness, "there is no nats-server in PATH to be the witness"))
 }
 
-/// How the witness `name` is started.
-#[must_use]
-pub fn plan(
-    settings: &Settings,
-    binary: &Path,
-    name: &str,
-    record: &Record,
-    address: Address,
-    routes: &[SocketAddr],
-) -> Planned {
-    let listen = settings.witness_listen();
-    let store_dir = store_dir(settings, name);
-    let config = NatsConfig {
-        name,
-        role: Role::Witness,
-        client: listen.client,
-        store_dir: &store_dir,
-        limits: LIMITS,
-        cluster: Some(Cluster {
-            name: settings.forest.as_str(),
-            listen: listen.cluster,
-            advertise: SocketAddr::new(address.ip(), listen.cluster.port()),
-            routes,
-            route: Some(&record.route),
-            sys: &record.sys,
-        }),
-    };
-    let file = settings.runtime_dir.join(FILE_NAME);
-    let command = nats_server::command(binary, &file, &store_dir);
-    Planned { command, text: config.render(), file }
+/// What the start of a witness is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The node's settings.
+    pub settings: &'a Settings,
+    /// Its executable.
+    pub binary: &'a Path,
+    /// Its name.
+    pub name: &'a str,
+    /// The forest's credentials.
+    pub record: &'a Record,
+    /// The node's address.
+    pub address: Address,
+}
+
+impl Plan<'_> {
+    /// Beside a nats-server of ours, which asks every server for the forest's password.
+    #[must_use]
+    pub fn beside_nats_server(&self, routes: &[SocketAddr]) -> Planned {
+        self.planned(self.settings.forest.as_str(), routes, Some(&self.record.route))
+    }
+
+    /// Beside NimsForest, which names its cluster itself and asks nobody for a password.
+    #[must_use]
+    pub fn beside_nimsforest(&self, cluster: &str, routes: &[SocketAddr]) -> Planned {
+        self.planned(cluster, routes, None)
+    }
+
+    fn planned(&self, cluster: &str, routes: &[SocketAddr], route: Option<&Credentials>) -> Planned {
+        let listen = self.settings.witness_listen();
+        let store_dir = store_dir(self.settings, self.name);
+        let config = NatsConfig {
+            name: self.name,
+            role: Role::Witness,
+            client: listen.client,
+            store_dir: &store_dir,
+            limits: LIMITS,
+            cluster: Some(Cluster {
+                name: cluster,
+                listen: listen.cluster,
+                advertise: SocketAddr::new(self.address.ip(), listen.cluster.port()),
+                routes,
+                route,
+                sys: &self.record.sys,
+            }),
+        };
+        let file = self.settings.runtime_dir.join(FILE_NAME);
+        let command = nats_server::command(self.binary, &file, &store_dir);
+        Planned { command, text: config.render(), file }
+    }
 }

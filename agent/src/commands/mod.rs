@@ -84,9 +84,9 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Err(err) => return refuse(&err, common.json),
     };
     let result = match &cli.command {
-        Command::Run(common) => run::run(settings, common, environment),
+        Command::Run(common) => run::run(&settings, common, environment),
         Command::Install(common) => install::run(common, environment),
-        Command::Register { dry_run, common } => register::run(settings, common, environment, *dry_run),
+        Command::Register { dry_run, common } => register::run(&settings, common, environment, *dry_run),
         Command::Check(common) => check::run(&settings, common, environment),
         Command::Status(common) => status::run(&settings, common),
     };

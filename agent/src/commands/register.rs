@@ -19,25 +19,25 @@ use crate::share::lane::Lane;
 use crate::steps::{DirStep, Registrar, SecretsKeeper, address};
 
 pub(super) fn run(
-    settings: Arc<Settings>,
+    settings: &Arc<Settings>,
     common: &Common,
     environment: &Environment,
     dry_run: bool,
 ) -> CommandResult {
     let lane = Arc::new(Lane::new("registry-read"));
-    let registrar = Registrar::new(Arc::clone(&settings), environment.limits(), Arc::clone(&lane));
+    let registrar = Registrar::new(Arc::clone(settings), environment.limits(), Arc::clone(&lane));
     let shown = block_on(async {
-        let dir = open(&settings, lane, dry_run).await?;
+        let dir = open(settings, lane, dry_run).await?;
         if dry_run {
-            preview(&settings, &registrar, dir.as_deref()).await
+            preview(settings, &registrar, dir.as_deref()).await
         } else {
-            register(&settings, &registrar, dir).await
+            register(settings, &registrar, dir).await
         }
     })??;
     if common.json {
-        print_json(&shown.json(&settings));
+        print_json(&shown.json(settings));
     } else {
-        print(&shown.text(&settings));
+        print(&shown.text(settings));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CommandResult, Environment, Failure};
 use crate::child::{Children, Limits as ChildLimits};
 use crate::cli::Common;
+use crate::cluster::gather::Gatherer;
 use crate::driver::{Driver, Ending, LastRead, Parts, Request, SecretsRead, Seen, Supervisors};
 use crate::fault::chain;
 use crate::files::private_dir;
@@ -27,7 +28,7 @@ use crate::{logging, probe, systemd};
 /// How long a newer agent may take to say its version before it is believed to be broken.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
+pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
     logging::init(&environment.log);
     for dir in [&settings.state_dir, &settings.runtime_dir] {
         private_dir(dir).map_err(|err| Failure::new("state_dir", err))?;
@@ -36,7 +37,7 @@ pub(super) fn run(settings: Arc<Settings>, common: &Common, environment: &Enviro
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|err| Failure::new("no_runtime", err))?;
-        let ending = runtime.block_on(serve(Arc::clone(&settings), common, environment));
+        let ending = runtime.block_on(serve(Arc::clone(settings), common, environment));
         // A thread that hangs on the share must not hold up the end.
         runtime.shutdown_background();
         match ending? {
@@ -88,12 +89,14 @@ async fn serve(
     };
     let stop = CancellationToken::new();
     let (requests, inbox) = mpsc::channel(4);
-    listen_for_signals(requests).map_err(|err| Failure::new("no_signals", err))?;
+    listen_for_signals(&requests).map_err(|err| Failure::new("no_signals", err))?;
     let kept = Kept::new(&settings.state_dir);
     let seen = seen_before(&settings, &kept);
     let (snapshots, published) = watch::channel(Arc::new(first_snapshot(&settings)));
-    let server = Server::start(settings.listen.health, published, stop.clone());
     let (targets, for_prober) = watch::channel(seen.clone());
+    let gatherer = Gatherer::new(Arc::clone(&settings), for_prober.clone(), published.clone());
+    let answering = tokio::spawn(gatherer.clone().answer());
+    let server = Server::start(settings.listen.health, published, Arc::new(gatherer), stop.clone());
     let (running, runs) = watch::channel(None);
     let (observer, observations) = mpsc::channel(4);
     let prober = tokio::spawn(probe::run(Arc::clone(&settings), runs, for_prober, observer));
@@ -113,6 +116,7 @@ async fn serve(
     };
     let (ending, children) = Driver::new(parts, systemd::Notifier::of_process()).run().await;
     prober.abort();
+    answering.abort();
     end_children(ending, children).await;
     stop.cancel();
     server.stopped().await;
@@ -167,7 +171,7 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
 }
 
 /// TERM and INT ask for the end, HUP for a newer agent.
-fn listen_for_signals(requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+fn listen_for_signals(requests: &mpsc::Sender<Request>) -> std::io::Result<()> {
     for (kind, request) in [
         (SignalKind::terminate(), Request::Stop),
         (SignalKind::interrupt(), Request::Stop),

@@ -10,6 +10,7 @@ use crate::child::ChildStatus;
 use crate::driver::machine::{Machine, Standing};
 use crate::driver::seen::Seen;
 use crate::driver::step::StepName;
+use crate::engine::diagnose::trouble;
 use crate::engine::verdict::{Verdict, jetstream_check, nats_check};
 use crate::fault::Fault;
 use crate::health::{Finding, Findings, Observed};
@@ -92,7 +93,9 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             return Some(Fault::new(Reason::EngineLogFlood, message));
         }
         let goes_on = [Reason::EngineReloadRefused, Reason::EngineConfigRefused, Reason::StandaloneStore];
-        return fault_of(sources, StepName::Engine).filter(|fault| goes_on.contains(&fault.reason));
+        return fault_of(sources, StepName::Engine)
+            .filter(|fault| goes_on.contains(&fault.reason))
+            .or_else(|| trouble(sources.settings.engine.kind, &status.log_tail));
     }
     if let Some(since) = &sources.seen.removed {
         return Some(Fault::new(

@@ -4,6 +4,7 @@
 //! a [`crate::health::Snapshot`] after every turn; everybody else reads that. [`findings`] says, purely, how the
 //! checks stand.
 
+mod diagnosis;
 mod findings;
 pub mod machine;
 mod seen;
@@ -11,6 +12,6 @@ mod step;
 mod task;
 
 pub use findings::{Sources, findings};
-pub use seen::{ChildView, Fact, LastRead, SecretsRead, Seen};
+pub use seen::{ChildView, Fact, FileIdentity, LastRead, SecretsRead, Seen};
 pub use step::{Look, Looked, Step, StepName};
 pub use task::{ChildName, Driver, Ending, Parts, Request, Supervisors, Wants};

@@ -32,6 +32,8 @@ pub struct Seen {
     pub view: Arc<View>,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
+    /// Which file the engine's executable is.
+    pub binary: Option<FileIdentity>,
     /// Since when this node is taken out on purpose.
     pub removed: Option<Arc<str>>,
 }
@@ -73,6 +75,9 @@ impl From<&ChildStatus> for ChildView {
     }
 }
 
+/// What changes whenever a file is replaced or written to: device, inode, time of change in ns.
+pub type FileIdentity = (u64, u64, i128);
+
 /// One thing learned.
 #[derive(Debug, Clone)]
 pub enum Fact {
@@ -88,6 +93,8 @@ pub enum Fact {
     Secrets(Arc<SecretsRead>),
     /// The corrupt copies that lie there now.
     CorruptCopies(Vec<String>),
+    /// Which file the engine's executable is now.
+    Binary(FileIdentity),
     /// Taken out on purpose, or no more.
     Removed(Option<String>),
 }
@@ -105,6 +112,7 @@ impl Seen {
             Fact::Registry(read) => self.registry = Some(read),
             Fact::Secrets(read) => self.secrets = Some(read),
             Fact::CorruptCopies(names) => self.corrupt_copies = names.into(),
+            Fact::Binary(identity) => self.binary = Some(identity),
             Fact::Removed(since) => self.removed = since.map(Into::into),
         }
     }

@@ -10,25 +10,24 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::child::{ChildPhase, ChildStatus, SpawnErrorKind, SupervisorHandle, Want};
+use crate::child::{ChildStatus, SupervisorHandle, Want};
+use crate::driver::diagnosis::{diagnose, port_is_free};
 use crate::driver::findings::{Sources, findings};
 use crate::driver::machine::{Action, Event, Machine};
 use crate::driver::seen::{ChildView, Seen};
 use crate::driver::step::{Looked, Step, StepName};
-use crate::engine::diagnose::{Evidence, SpawnKind, diagnose as explain, taken_port};
-use crate::engine::ports;
 use crate::fault::Fault;
 use crate::health::{EngineView, Finding, Snapshot};
 use crate::probe::Observation;
-use crate::settings::{EngineKind, Settings};
+use crate::settings::Settings;
 use crate::systemd;
 
 /// How often the driver shows that it lives, whatever `poll_interval` is.
 const BEAT: Duration = Duration::from_secs(1);
 /// Longer than any look may take by its own deadlines; a pass ends even if one forgets its own.
 const LOOK_DEADLINE: Duration = Duration::from_secs(20);
-/// Longer than any act: an update of the registry may wait for two minutes on another holder.
-const ACT_DEADLINE: Duration = Duration::from_secs(300);
+/// Longer than any act: an update of the registry may wait for minutes on another holder, and on bad bytes.
+const ACT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What somebody asks of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +98,7 @@ enum Done {
     Looked(StepName, Looked),
     Acted(StepName, Result<String, Fault>),
     Diagnosed(Option<Fault>),
+    PortSeen { free: bool },
 }
 
 /// The driver; [`Driver::run`] is its life.
@@ -151,7 +151,10 @@ impl Driver {
         self.systemd.ready();
         loop {
             tokio::select! {
-                _ = passes.tick() => self.feed(Event::PassDue),
+                _ = passes.tick() => {
+                    self.look_at_taken_port();
+                    self.feed(Event::PassDue);
+                }
                 _ = beats.tick() => self.systemd.alive(),
                 Some(done) = self.jobs.next() => self.done(done),
                 Ok(()) = self.engine.changed() => self.engine_changed(),
@@ -203,8 +206,13 @@ impl Driver {
     fn done(&mut self, done: Done) {
         match done {
             Done::Looked(name, looked) => {
+                let binary = self.seen.binary;
                 for fact in looked.facts {
                     self.seen.learn(fact);
+                }
+                if binary.is_some() && self.seen.binary != binary {
+                    // Another executable: what the last one died of says nothing about it.
+                    self.parts.children.engine.retry();
                 }
                 self.parts.targets.send_replace(self.seen.clone());
                 self.feed(Event::Looked(name, looked.result));
@@ -213,12 +221,17 @@ impl Driver {
                 match &result {
                     Ok(what) => tracing::info!(step = name.as_str(), "{what}"),
                     Err(fault) => {
-                        tracing::warn!(step = name.as_str(), reason = fault.reason.code(), "{fault}")
+                        tracing::warn!(step = name.as_str(), reason = fault.reason.code(), "{fault}");
                     }
                 }
                 self.feed(Event::Acted(name, result));
             }
             Done::Diagnosed(fault) => self.diagnosis = fault,
+            Done::PortSeen { free } => {
+                if free {
+                    self.parts.children.engine.retry();
+                }
+            }
         }
     }
 
@@ -247,6 +260,15 @@ impl Driver {
         if std::mem::replace(&mut self.seen.witness, view) != view {
             self.feed(Event::PassDue);
         }
+    }
+
+    fn look_at_taken_port(&mut self) {
+        if self.diagnosis.as_ref().is_none_or(|fault| fault.reason != Reason::EnginePortTaken) {
+            return;
+        }
+        let tail = self.engine.borrow().log_tail.clone();
+        let seen = tokio::task::spawn_blocking(move || port_is_free(&tail));
+        self.jobs.push(Box::pin(async move { Done::PortSeen { free: seen.await.unwrap_or_default() } }));
     }
 
     fn observed(&mut self, observation: Observation) {
@@ -286,7 +308,7 @@ impl Driver {
         for ((key, old), (_, new)) in last.findings.iter().into_iter().zip(found.iter()) {
             if (old.status, old.reason) != (new.status, new.reason) {
                 said(key, new);
-                events.push(key, status_word(new), new.reason.map(|reason| reason.code()), &new.output);
+                events.push(key, status_word(new), new.reason.map(Reason::code), &new.output);
             }
         }
         let step = self.machine.current().map_or("ready", StepName::as_str);
@@ -340,30 +362,6 @@ impl Driver {
         }
         (ending, self.parts.children)
     }
-}
-
-/// Why the engine does not run, by the way it ended and its last words; `None` where it never did.
-fn diagnose(kind: EngineKind, status: &ChildStatus) -> Option<Fault> {
-    let waits = matches!(status.phase, ChildPhase::Backoff { .. } | ChildPhase::Starting);
-    if !waits || (status.last_exit.is_none() && status.spawn_error.is_none()) {
-        return None;
-    }
-    let holder = taken_port(&status.log_tail).and_then(|taken| ports::holder(taken.ip, taken.port));
-    let spawn = status.spawn_error.as_ref().map(|err| {
-        let kind = match err.kind {
-            SpawnErrorKind::Missing => SpawnKind::Missing,
-            SpawnErrorKind::NotExecutable => SpawnKind::NotExecutable,
-            _ => SpawnKind::Other,
-        };
-        (kind, err.message.as_str())
-    });
-    let exit = status.last_exit.as_ref();
-    let fault = explain(&Evidence { kind, exit, tail: &status.log_tail, spawn, holder: holder.as_ref() });
-    if status.crash_loop && fault.reason == Reason::EngineExited {
-        let message = format!("it ends again and again, and is tried on slowly; {}", fault.message);
-        return Some(Fault::new(Reason::EngineCrashLoop, message));
-    }
-    Some(fault)
 }
 
 fn overdue(name: StepName, deadline: Duration) -> Fault {

@@ -37,8 +37,11 @@ pub struct Varz {
     /// Address that clients connect to; may be unspecified.
     #[serde(default)]
     pub host: String,
-    /// Port that clients connect to.
+    /// Port that clients connect to; 0 for ever where it is random and was asked for before it was known.
     pub port: u16,
+    /// Its cluster; the default on a standalone server.
+    #[serde(default)]
+    pub cluster: VarzCluster,
     /// Per cent of one core.
     #[serde(default)]
     pub cpu: f64,
@@ -59,6 +62,14 @@ pub struct Varz {
     pub slow_consumers: u64,
 }
 
+/// The cluster in /varz.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct VarzCluster {
+    /// Its name.
+    pub name: String,
+}
+
 /// /healthz: the server on itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Healthz {
@@ -67,6 +78,14 @@ pub struct Healthz {
     /// What is wrong, in words.
     #[serde(default)]
     pub error: String,
+}
+
+impl Healthz {
+    /// Does it not listen everywhere yet?
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.status != "ok" && self.error.contains("ready for connections")
+    }
 }
 
 /// /jsz: JetStream.

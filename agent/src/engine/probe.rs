@@ -56,14 +56,20 @@ impl Probe {
     }
 
     /// Asks everything. Cancel safe.
+    ///
+    /// /varz only once the server listens: it keeps the client port of the first answer, and asked before a random
+    /// port is known it would say 0 for as long as it runs.
     pub async fn look(&mut self, target: &Target) -> EngineObservation {
         let at = target.monitor;
-        let (varz, healthz, jsz, routez) = tokio::join!(
-            self.monitor.varz(at),
-            self.monitor.healthz(at),
-            self.monitor.jsz(at),
-            self.monitor.routez(at),
-        );
+        let healthz = self.monitor.healthz(at).await;
+        let varz = async {
+            match &healthz {
+                Ok(health) if health.is_starting() => Err(starting(&health.error)),
+                Ok(_) => self.monitor.varz(at).await,
+                Err(err) => Err(err.clone()),
+            }
+        };
+        let (varz, jsz, routez) = tokio::join!(varz, self.monitor.jsz(at), self.monitor.routez(at));
         let (round_trip, api) = match client_address(target, &varz) {
             Some(address) => self.ask_as_client(address).await,
             None => (Err(not_asked()), Err(not_asked())),
@@ -92,6 +98,10 @@ fn client_address(target: &Target, varz: &Result<Varz, Unanswered>) -> Option<So
         let host = varz.host.parse().unwrap_or(target.monitor.ip());
         SocketAddr::new(host, varz.port)
     }))
+}
+
+fn starting(error: &str) -> Unanswered {
+    Unanswered { what: "/healthz".to_owned(), why: error.to_owned() }
 }
 
 fn not_asked() -> Unanswered {

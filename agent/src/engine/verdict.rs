@@ -4,7 +4,7 @@ use forest_core::health::Status;
 use forest_core::reason::Reason;
 use serde_json::Value;
 
-use crate::engine::monitor::Jsz;
+use crate::engine::monitor::{Healthz, Jsz};
 use crate::engine::probe::EngineObservation;
 
 /// The outcome of one check.
@@ -33,9 +33,10 @@ impl Verdict {
 /// `nats:server`: does our server answer, to its monitor and to a client? Value: the round trip in ms.
 #[must_use]
 pub fn nats_check(seen: &EngineObservation) -> Verdict {
-    let varz = match &seen.varz {
-        Ok(varz) => varz,
-        Err(err) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
+    let (health, varz) = match (&seen.healthz, &seen.varz) {
+        (Ok(health), _) if health.is_starting() => return unhealthy(health),
+        (Err(err), _) | (_, Err(err)) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
+        (Ok(health), Ok(varz)) => (health, varz),
     };
     let wrong = |port: &str, name: &str| {
         let text = format!("the server at the {port} port is `{name}`, not `{}`", seen.node);
@@ -44,13 +45,8 @@ pub fn nats_check(seen: &EngineObservation) -> Verdict {
     if varz.server_name != seen.node.as_str() {
         return wrong("monitoring", &varz.server_name);
     }
-    match &seen.healthz {
-        Err(err) => return Verdict::fail(Reason::NatsUnreachable, err.to_string()),
-        Ok(health) if health.status != "ok" => {
-            let text = format!("/healthz says {}: {}", health.status, health.error);
-            return Verdict::fail(Reason::NatsUnhealthy, text);
-        }
-        Ok(_) => {}
+    if health.status != "ok" {
+        return unhealthy(health);
     }
     match &seen.round_trip {
         Err(err) => Verdict::fail(Reason::NatsNoRoundTrip, err.to_string()),
@@ -61,6 +57,11 @@ pub fn nats_check(seen: &EngineObservation) -> Verdict {
             Verdict::pass((f64::from(micros) / 1000.0).into(), text)
         }
     }
+}
+
+fn unhealthy(health: &Healthz) -> Verdict {
+    let text = format!("/healthz says {}: {}", health.status, health.error);
+    Verdict::fail(Reason::NatsUnhealthy, text)
 }
 
 /// `nats:jetstream`: can streams be used? Value: the size of the meta group, `null` on a standalone server.
@@ -109,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::engine::client::{ApiAnswer, RoundTrip};
-    use crate::engine::monitor::{Healthz, MetaCluster, Routez, Unanswered};
+    use crate::engine::monitor::{MetaCluster, Routez, Unanswered};
 
     fn well() -> EngineObservation {
         EngineObservation {
@@ -180,6 +181,18 @@ mod tests {
             let verdict = nats_check(&seen);
             assert_eq!((verdict.status, verdict.reason), (Status::Fail, Some(reason)), "{}", verdict.text);
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_listen_yet_is_unhealthy_rather_than_gone() {
+        let seen = ill(|seen| {
+            seen.varz = Err(unanswered());
+            seen.healthz = Ok(Healthz {
+                status: "error".to_owned(),
+                error: "failed to be ready for connections after 1ms: server, route".to_owned(),
+            });
+        });
+        assert_eq!(nats_check(&seen).reason, Some(Reason::NatsUnhealthy));
     }
 
     #[test]

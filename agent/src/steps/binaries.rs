@@ -1,7 +1,8 @@
 //! Step `binaries`: the engine's executable is there, is for this machine, and is the one that was asked for.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use forest_core::reason::Reason;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::driver::{Look, Looked, Seen, Step};
+use crate::driver::{Fact, FileIdentity, Look, Looked, Seen, Step};
 use crate::engine::binary::{Inspector, State};
 use crate::engine::download::{Bounds, copy, fetch_http, file_path};
 use crate::fault::{Fault, chain};
@@ -47,10 +48,13 @@ impl Step for BinariesStep {
         let fetchable = self.download.is_some();
         async move {
             let path = binary.clone();
-            let look = move || inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&path, sha256);
-            let state = match tokio::task::spawn_blocking(look).await {
-                Ok(state) => state,
-                Err(err) => State::Unreadable(err.to_string()),
+            let look = move || {
+                let state = inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&path, sha256);
+                (state, identity(&path))
+            };
+            let (state, identity) = match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked,
+                Err(err) => (State::Unreadable(err.to_string()), None),
             };
             let result = match state.fault(&binary) {
                 None => Ok(Look::Stands(binary.display().to_string())),
@@ -58,7 +62,7 @@ impl Step for BinariesStep {
                 Some(fault) if fetchable => Ok(Look::Differs(fault)),
                 Some(fault) => Err(fault),
             };
-            result.into()
+            Looked::with(result, identity.map(Fact::Binary).into_iter().collect())
         }
         .boxed()
     }
@@ -86,7 +90,13 @@ impl Step for BinariesStep {
     }
 }
 
-fn copy_file(source: &std::path::Path, download: &Download, target: &std::path::Path) -> Result<(), Fault> {
+fn identity(path: &Path) -> Option<FileIdentity> {
+    let meta = std::fs::metadata(path).ok()?;
+    let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+    Some((meta.dev(), meta.ino(), changed))
+}
+
+fn copy_file(source: &Path, download: &Download, target: &Path) -> Result<(), Fault> {
     let mut file = File::open(source).map_err(|err| {
         Fault::new(Reason::DownloadFailed, format!("failed to open {}: {err}", source.display()))
     })?;

@@ -129,7 +129,8 @@ impl Registrar {
         let options = UpdateOptions { create_missing: self.settings.share.is_none(), files: self.files() };
         let owner = Owner::current(&format!("forest-agent {}", self.settings.node));
         let what = format!("updating {}", self.settings.registry.display());
-        let deadline = limits.give_up + limits.give_up / 2;
+        // It gives up by itself; bad bytes have a time of their own in it.
+        let deadline = 2 * limits.give_up + 4 * limits.stale;
         let job = move || {
             let (mut action, mut entry) = (Action::None, Value::Null);
             let outcome = registry::update(&door, &SystemClock, &owner, &limits, &options, |registry| {

@@ -15,12 +15,14 @@ use crate::child::Want;
 use crate::cluster::machine::WitnessPlan;
 use crate::cluster::situation::Situation;
 use crate::cluster::sys::{self, SysLink};
+use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
+use crate::engine::monitor::Unanswered;
 use crate::engine::nats_server;
 use crate::engine::planned::Planned;
 use crate::fault::Fault;
-use crate::settings::Settings;
+use crate::settings::{EngineKind, Settings};
 
 /// How long the meta leader may take to do as it is told.
 const ORDER: Duration = Duration::from_secs(5);
@@ -64,7 +66,16 @@ impl WitnessStep {
             return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets or the address went away"));
         };
         let binary = self.binary.clone()?;
-        Ok(witness::plan(&self.settings, &binary, &duty.name, record, address, &situation.routes))
+        let plan =
+            witness::Plan { settings: &self.settings, binary: &binary, name: &duty.name, record, address };
+        match self.settings.engine.kind {
+            EngineKind::NatsServer => Ok(plan.beside_nats_server(&situation.routes)),
+            EngineKind::Nimsforest if seen.view.cluster.is_empty() => Err(Fault::new(
+                Reason::WitnessDown,
+                "the witness waits for the engine, whose cluster it joins",
+            )),
+            EngineKind::Nimsforest => Ok(plan.beside_nimsforest(&seen.view.cluster, &situation.routes)),
+        }
     }
 
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
@@ -128,8 +139,8 @@ impl WitnessStep {
                 self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
-            WitnessPlan::StepDown(duty) => self.order(&situation, Order::StepDown, duty).await,
-            WitnessPlan::Remove(duty) => self.order(&situation, Order::Remove, duty).await,
+            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, duty).await,
+            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, duty).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 witness::delete_stores(&self.settings)?;
@@ -166,14 +177,13 @@ impl WitnessStep {
         self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
-    async fn order(&self, situation: &Situation, order: Order, duty: &Duty) -> Result<String, Fault> {
-        let failed =
-            |err: crate::engine::monitor::Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let Some(record) = &situation.record else {
-            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets went away"));
+    async fn order(&self, seen: &Seen, order: Order, duty: &Duty) -> Result<String, Fault> {
+        let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
+        let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
+            return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
         };
         let mut link = self.link.lock().await;
-        let client = link.client(self.settings.listen.client, &record.sys, ORDER).await.map_err(failed)?;
+        let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
         match order {
             Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
             Order::Remove => sys::remove(&client, &duty.name, ORDER).await.map_err(failed)?,

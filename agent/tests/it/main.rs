@@ -5,5 +5,3 @@
 mod child;
 #[cfg(test)]
 mod settings;
-#[cfg(test)]
-mod share;

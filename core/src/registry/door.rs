@@ -54,6 +54,9 @@ pub trait Door: Send + Sync {
         None
     }
 
+    /// `path` as a person knows it: a whole path or URL, without credentials.
+    fn shown(&self, path: &str) -> String;
+
     /// The whole file, opened anew.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ impl Queue {
                 return Some(file);
             }
             Ok(Err(holder)) => {
-                tracing::warn!(holder, "the registry's queue was not had in time, going on without it")
+                tracing::warn!(holder, "the registry's queue was not had in time, going on without it");
             }
             Err(err) => tracing::warn!(%err, "the registry's queue cannot be used, going on without it"),
         }
@@ -163,7 +163,7 @@ pub struct InstanceLock {
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// Another process has it.
-    #[error("{} is held by {}", .path.display(), .pid.map_or("an unknown process".to_owned(), |pid| format!("process {pid}")))]
+    #[error("{} is held by {}", .path.display(), .pid.map_or("an unknown process".to_owned(), |pid| format!("pid {pid}")))]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -249,58 +249,4 @@ fn same_file(fd: impl AsFd, path: &Path) -> io::Result<Option<File>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::registry::clock::VirtualClock;
-
-    fn opener(path: PathBuf) -> impl FnOnce() -> io::Result<File> {
-        move || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-    }
-
-    #[test]
-    fn a_second_agent_learns_the_firsts_pid() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.lock");
-        let first = InstanceLock::acquire(&path).unwrap();
-        let err = InstanceLock::acquire(&path).unwrap_err();
-        assert!(
-            matches!(err, InstanceError::Held { pid: Some(pid), .. } if pid == std::process::id()),
-            "{err}"
-        );
-        drop(first);
-        InstanceLock::acquire(&path).unwrap();
-    }
-
-    #[test]
-    fn a_copy_that_was_handed_over_keeps_the_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.lock");
-        let first = InstanceLock::acquire(&path).unwrap();
-        let copy = same_file(&first.file, &path).unwrap().expect("the same file");
-        drop(first);
-        InstanceLock::acquire(&path).unwrap_err();
-        let again = InstanceLock::lock(copy, &path).unwrap();
-        assert!(same_file(File::open("/dev/null").unwrap(), &path).unwrap().is_none());
-        drop(again);
-        InstanceLock::acquire(&path).unwrap();
-    }
-
-    #[test]
-    fn a_queue_that_is_held_too_long_is_left_out_for_a_while() {
-        let dir = tempfile::tempdir().unwrap();
-        let (local, share) = (dir.path().join("local"), dir.path().join("share"));
-        let (clock, limits) = (VirtualClock::new(Timestamp::UNIX_EPOCH), Limits::default());
-        let queue = Queue::new(local.clone());
-        let stand = |queue: &Queue| queue.stand(opener(share.clone()), &clock, &limits, "me");
-
-        let turn = stand(&Queue::new(local)).expect("a free queue");
-        assert!(stand(&queue).is_none());
-        assert!(clock.boottime() >= limits.queue_wait);
-        drop(turn);
-        assert!(stand(&queue).is_none(), "left out");
-        clock.advance(limits.queue_out);
-        assert!(stand(&queue).is_some(), "back in");
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! The registry: the one file in which the nodes of all forests find each other, and the one algorithm by
 //! which every program changes it.
 //!
-//! - [`model`] is the file's text as a value, [`change`] the pure changes to it, [`diff`] their picture.
+//! - [`model`] is the file's text as a value, [`claim()`] and [`change`] the pure changes to it, [`diff`] their
+//!   picture.
 //! - [`door`] is the small trait over the directory the file lies in; [`fs`] is its file-system side.
 //! - [`update()`] changes a document under the lease, [`read()`] reads one without it.
 //! - [`clock`], [`owner`] and [`Limits`] are what the algorithm needs to know of time and of itself.
@@ -9,7 +10,9 @@
 //! Only `fs`, `flock`, `owner` and `clock` touch the system.
 
 pub mod change;
+pub mod claim;
 pub mod clock;
+mod commit;
 pub mod diff;
 pub mod document;
 pub mod door;
@@ -23,8 +26,10 @@ pub mod read;
 mod restore;
 mod sweep;
 pub mod update;
+mod waiter;
 
-pub use change::{Action, Change, Claim, ClaimError, Ports, Probes, bury, claim, remove_entry};
+pub use change::{Action, Change, bury, remove_entry};
+pub use claim::{Claim, ClaimError, Ports, Probes, claim};
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use document::{Corrupt, Document, Files};
 pub use door::{Base, Door, DoorError, Kind, Op, Publish, Tag};

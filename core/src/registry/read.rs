@@ -110,7 +110,7 @@ pub fn read<D: Document>(
         let found = look(door, files);
         match found {
             Ok(Found::Good(snapshot)) => return Ok(snapshot),
-            Ok(Found::Nothing(None)) => return Err(ReadError::Missing(files.file.clone())),
+            Ok(Found::Nothing(None)) => return Err(ReadError::Missing(door.shown(&files.file))),
             Err(err) if !matches!(err.kind, Kind::Ambiguous | Kind::Other) => return Err(err.into()),
             Ok(found) if clock.boottime() >= until => return Err(judge(door, files, found)?),
             Err(err) if clock.boottime() >= until => return Err(err.into()),
@@ -125,11 +125,11 @@ fn judge<D: Document>(door: &dyn Door, files: &Files, found: Found<D>) -> Result
     let copy = last_good::<D>(door, files)?;
     let what = match found {
         Found::Bad { what, .. } => what,
-        _ if matches!(copy, LastGood::None) => return Ok(ReadError::Missing(files.file.clone())),
+        _ if matches!(copy, LastGood::None) => return Ok(ReadError::Missing(door.shown(&files.file))),
         _ => Corrupt::empty(),
     };
     let copy = matches!(copy, LastGood::Good(_));
-    Ok(ReadError::Corrupt { file: files.file.clone(), what, copy })
+    Ok(ReadError::Corrupt { file: door.shown(&files.file), what, copy })
 }
 
 /// The names of the quarantined copies of a document, oldest first; a person looks at them and deletes them.

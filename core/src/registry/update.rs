@@ -15,14 +15,16 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::commit::put;
 use super::document::{Corrupt, Document, Files};
-use super::door::{Base, Door, DoorError, Kind, Publish, optional};
-use super::lease::{self, Context, Holder, Lease, TakeError};
+use super::door::{Base, Door, DoorError};
+use super::lease::{Context, Holder, Lease};
 use super::limits::Limits;
 use super::owner::Owner;
 use super::read::{Found, LastGood, Snapshot, last_good, look};
 use super::restore::{Restored, Suspicion, quarantine};
 use super::sweep::sweep;
+use super::waiter::{self, TakeError};
 use crate::reason::Reason;
 
 /// Which document, and what may be made of it.
@@ -59,7 +61,7 @@ pub enum UpdateError<E: std::error::Error + 'static> {
     })]
     LeaseHeld {
         /// Who, as far as it is known.
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
         /// How long this update waits in all.
         waited: Duration,
     },
@@ -107,7 +109,8 @@ impl<E: std::error::Error + 'static> UpdateError<E> {
 }
 
 /// Applies `change` to the document, which returns `None` where nothing is to be done. Blocks for at most about
-/// `limits.give_up` plus the time of the calls themselves; `change` may be called more than once.
+/// `limits.give_up`, and as long again plus `limits.stale` where the document is bad; `change` may be called more
+/// than once.
 ///
 /// # Errors
 /// [`UpdateError`]; the change may or may not have been written then.
@@ -124,7 +127,7 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
     let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
     let mut backoff = cx.backoff();
     loop {
-        let file = || options.files.file.clone();
+        let file = || door.shown(&options.files.file);
         match update.attempt()? {
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
@@ -164,15 +167,15 @@ where
     F: FnMut(&D) -> Result<Option<D>, E>,
 {
     fn attempt(&mut self) -> Result<Attempt, UpdateError<E>> {
-        let Context { door, clock, owner, limits, .. } = self.cx;
-        let _turn = door.queue(clock, limits, &owner.label);
-        let lease = lease::take(self.cx).map_err(|err| match err {
-            TakeError::Held(holder) => UpdateError::LeaseHeld { holder, waited: limits.give_up },
+        let cx = self.cx;
+        let _turn = cx.door.queue(cx.clock, cx.limits, &cx.owner.label);
+        let lease = waiter::take(cx).map_err(|err| match err {
+            TakeError::Held(holder) => UpdateError::LeaseHeld { holder, waited: cx.limits.give_up },
             TakeError::Door(err) => err.into(),
         })?;
         let attempt = self.under(&lease);
         if let Ok(Attempt::Done(Outcome::Committed { .. })) = attempt {
-            sweep(&self.cx);
+            sweep(&cx);
         }
         lease.release();
         attempt
@@ -181,19 +184,19 @@ where
     /// Steps 3 to 5, under the lease.
     fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let (bytes, base, what) = match look::<D>(self.cx.door, files)? {
+        let (bytes, base, what) = match self.cx.read(|| look::<D>(self.cx.door, files))? {
             Found::Good(Snapshot { doc, tag, .. }) => return self.apply(lease, &doc, &Base::Tag(tag)),
             Found::Nothing(None) => (None, Base::Absent, Corrupt("missing".to_owned())),
             Found::Nothing(Some((bytes, tag))) => (Some(bytes), Base::Tag(tag), Corrupt::empty()),
             Found::Bad { bytes, tag, what } => (Some(bytes), Base::Tag(tag), what),
         };
         let blank = bytes.as_ref().is_none_or(|bytes| bytes.trim_ascii().is_empty());
-        let copy = last_good::<D>(self.cx.door, files)?;
+        let copy = self.cx.read(|| last_good::<D>(self.cx.door, files))?;
         if blank && matches!(copy, LastGood::None) {
             return if self.options.create_missing {
                 self.apply(lease, &D::empty(), &base)
             } else {
-                Err(UpdateError::Missing(files.file.clone()))
+                Err(UpdateError::Missing(self.cx.door.shown(&files.file)))
             };
         }
         let Limits { stale, torn, give_up, .. } = *self.cx.limits;
@@ -205,7 +208,9 @@ where
         match copy {
             LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
-            _ if age >= torn => Err(UpdateError::NoCopy { file: files.file.clone(), source: what }),
+            _ if age >= torn => {
+                Err(UpdateError::NoCopy { file: self.cx.door.shown(&files.file), source: what })
+            }
             _ => Ok(Attempt::Bad(what, torn)),
         }
     }
@@ -245,49 +250,7 @@ where
         base: &Base,
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
-        let committed = put(self.cx.door, lease, &self.options.files, doc.render().as_bytes(), base)?;
+        let committed = put(&self.cx, lease, &self.options.files, doc.render().as_bytes(), base)?;
         Ok(if committed { Attempt::Done(Outcome::Committed { restored }) } else { Attempt::Lost })
     }
-}
-
-/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
-fn put(
-    door: &dyn Door,
-    lease: &Lease<'_>,
-    files: &Files,
-    bytes: &[u8],
-    base: &Base,
-) -> Result<bool, DoorError> {
-    if !lease.stands()? {
-        return Ok(false);
-    }
-    let (good, json) = (lease.good(), lease.json());
-    // Both are staged before either is published: a full disk is met before anything is replaced.
-    for staged in [&good, &json] {
-        if optional(door.stage(staged, bytes))?.is_none() {
-            return Ok(false);
-        }
-    }
-    for (staged, target, base) in [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)] {
-        if !lease.in_time() {
-            return Ok(false);
-        }
-        let publish = Publish { staged, target, bytes, base, held: lease.held() };
-        match door.publish(&publish) {
-            Ok(()) => {}
-            Err(err) if err.kind == Kind::Changed => return Ok(false),
-            Err(err) if err.kind == Kind::NotFound => {
-                let lost = optional(door.read(staged))?.is_none();
-                return if lost { Ok(false) } else { Err(err) };
-            }
-            Err(err) if err.kind == Kind::Ambiguous && holds(door, target, bytes)? => {}
-            Err(err) => return Err(err),
-        }
-    }
-    door.sync(&files.file)?;
-    holds(door, &files.file, bytes)
-}
-
-fn holds(door: &dyn Door, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
-    Ok(optional(door.read(path))?.is_some_and(|(found, _)| found == bytes))
 }

@@ -11,7 +11,7 @@ use forest_core::registry::{
 };
 
 /// A directory behind a door.
-pub trait Bench: Sync {
+pub(crate) trait Bench: Sync {
     /// A new, empty directory.
     fn new() -> Self;
     /// Another client of it.
@@ -47,11 +47,19 @@ pub trait Bench: Sync {
 }
 
 /// A plain directory.
-pub struct Plain(tempfile::TempDir);
+pub(crate) struct Plain(tempfile::TempDir);
+
+impl Plain {
+    /// On a disk, with what its syncs cost.
+    pub(crate) fn on_disk() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
 
 impl Bench for Plain {
+    /// In memory where there is such a directory: suites of thousands of updates would else wait for the disk.
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::on_disk(), Self)
     }
 
     fn door(&self) -> Box<dyn Door> {
@@ -63,27 +71,27 @@ impl Bench for Plain {
     }
 }
 
-pub fn grove() -> ForestId {
+pub(crate) fn grove() -> ForestId {
     "grove".parse().unwrap()
 }
 
 /// An owner on a machine of its own, so that nobody can know whether it still runs.
-pub fn elsewhere(label: &str) -> Owner {
+pub(crate) fn elsewhere(label: &str) -> Owner {
     Owner { boot_id: label.to_owned(), ..Owner::current(label) }
 }
 
 /// An owner on this machine whose process is gone.
-pub fn gone(label: &str) -> Owner {
+pub(crate) fn gone(label: &str) -> Owner {
     let me = Owner::current(label);
     Owner { pid_start: me.pid_start + 1, ..me }
 }
 
-pub fn creating() -> UpdateOptions {
+pub(crate) fn creating() -> UpdateOptions {
     UpdateOptions { create_missing: true, ..UpdateOptions::default() }
 }
 
 /// The plainest change that can be told apart from every other: a tombstone of that name.
-pub fn mark(
+pub(crate) fn mark(
     door: &dyn Door,
     clock: &dyn Clock,
     owner: &Owner,
@@ -97,10 +105,10 @@ pub fn mark(
 }
 
 /// Is the change of [`mark`] there?
-pub fn marked(registry: &Registry, name: &str) -> bool {
+pub(crate) fn marked(registry: &Registry, name: &str) -> bool {
     registry.tombstone(&grove(), &name.parse().unwrap()).is_some()
 }
 
-pub fn later(limits: &Limits) -> Duration {
+pub(crate) fn later(limits: &Limits) -> Duration {
     limits.stranded + Duration::from_secs(1)
 }

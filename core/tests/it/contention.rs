@@ -1,9 +1,10 @@
 //! Many updaters of one directory, with the system's clock and real locks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use forest_core::registry::{Document, FsDoor, Limits, Owner, Registry, SystemClock};
+use forest_core::registry::{Document, FsDoor, Limits, Owner, Queue, Registry, SystemClock};
 
 use crate::bench::{Bench, Plain, mark, marked};
 
@@ -12,15 +13,15 @@ const UPDATES: usize = 20;
 
 /// All threads, while a reader polls the file. `queued`: through the queue, else at the lease alone.
 fn contend(queued: bool, updates: usize) {
-    let bench = Plain::new();
-    let queue = queued.then(|| bench.dir().join("queue.lock"));
+    let bench = Plain::on_disk();
+    let queue = || queued.then(|| Arc::new(Queue::new(bench.dir().join("queue.lock"))));
     // Time for the slowest disk: the limit is a hang detector here.
     let limits = Limits {
         give_up: std::time::Duration::from_secs(600),
         queue_wait: std::time::Duration::from_secs(600),
         ..Limits::default()
     };
-    let door = || FsDoor::open(&bench.dir(), queue.clone()).unwrap();
+    let door = || FsDoor::open(&bench.dir(), queue()).unwrap();
     mark(&door(), &SystemClock, &Owner::current("first"), &limits, "first").unwrap();
 
     let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));

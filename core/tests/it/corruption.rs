@@ -159,6 +159,7 @@ fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
     let empty = Plain::new();
     let err = read::<Registry>(&*empty.door(), &clock, &limits, &files).unwrap_err();
     assert_eq!(err.reason().code(), "registry_missing");
+    assert_eq!(err.to_string(), format!("{} does not exist", empty.dir().join("registry.json").display()));
     std::fs::create_dir(empty.dir().join("registry.json")).unwrap();
     let err = read::<Registry>(&*empty.door(), &clock, &limits, &files).unwrap_err();
     assert_eq!(err.reason().code(), "registry_unreadable");

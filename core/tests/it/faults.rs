@@ -15,14 +15,22 @@ enum Start {
     Registry,
     /// The update finds what it wants.
     Unchanged,
-    /// A lease was left by a process that is gone.
+    /// A lease was left by a process that died right after taking it.
     DeadLease,
+    /// The same, dead between its copy's publication and the registry's.
+    HalfCommitted,
     /// A corrupt registry with a good copy.
     Corrupt,
 }
 
-const STARTS: [Start; 5] =
-    [Start::Nothing, Start::Registry, Start::Unchanged, Start::DeadLease, Start::Corrupt];
+const STARTS: [Start; 6] = [
+    Start::Nothing,
+    Start::Registry,
+    Start::Unchanged,
+    Start::DeadLease,
+    Start::HalfCommitted,
+    Start::Corrupt,
+];
 
 fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start) {
     let door = bench.door();
@@ -32,17 +40,23 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
     match start {
         Start::Nothing | Start::Registry => {}
         Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
-        Start::DeadLease => {
-            // Dies where it has staged its text and published the copy, but not the registry.
-            let quiet = || {};
-            let lists_and_reads = (0..).find(|at| {
-                let faulty = FaultyDoor::new(&*door, *at, Fault::DeadBefore, &quiet);
-                mark(&faulty, clock, &gone("dead"), limits, "dead").unwrap_err();
-                bench.dir().join(".registry.lease").exists()
-            });
-            assert!(lists_and_reads.is_some());
-        }
+        Start::DeadLease => die_once(bench, clock, limits, || bench.dir().join(".registry.lease").exists()),
+        Start::HalfCommitted => die_once(bench, clock, limits, || {
+            bench.get(".registry.last-good.json") != bench.get("registry.json")
+        }),
         Start::Corrupt => bench.put("registry.json", b"{\"forests\": {\"gro"),
+    }
+}
+
+/// Updaters die, each one call later than the one before, until the directory is in that state.
+fn die_once(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, reached: impl Fn() -> bool) {
+    let (door, quiet) = (bench.door(), || {});
+    for at in 0.. {
+        let faulty = FaultyDoor::new(&*door, at, Fault::DeadBefore, &quiet);
+        mark(&faulty, clock, &gone("dead"), limits, &format!("dead-{at}")).unwrap_err();
+        if reached() {
+            return;
+        }
     }
 }
 
@@ -53,16 +67,18 @@ fn run<B: Bench>(start: Start, fault: Fault, at: usize) -> bool {
     prepare(&bench, &clock, &limits, start);
     let what = format!("{start:?}, {fault:?} at call {at}");
 
-    let parses = || {
-        if let Some(bytes) = bench.get("registry.json")
-            && start != Start::Corrupt
-        {
-            Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
-        }
+    let watch = || {
+        let Some(bytes) = bench.get("registry.json").filter(|_| start != Start::Corrupt) else {
+            return;
+        };
+        let registry = Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
+        let copy =
+            Registry::parse(&bench.get(".registry.last-good.json").expect("a copy")).expect("that parses");
+        assert!(!marked(&registry, "second") || marked(&copy, "second"), "{what}: the copy is older");
     };
     let door = bench.door();
-    let faulty = FaultyDoor::new(&*door, at, fault, &parses);
-    let owner = if at % 2 == 0 { gone("faulty") } else { elsewhere("faulty") };
+    let faulty = FaultyDoor::new(&*door, at, fault, &watch);
+    let owner = if at.is_multiple_of(2) { gone("faulty") } else { elsewhere("faulty") };
     let result = mark(&faulty, &clock, &owner, &limits, "second");
     if !faulty.struck() {
         result.unwrap_or_else(|err| panic!("{what}: {err}"));

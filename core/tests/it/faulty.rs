@@ -7,7 +7,7 @@ use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
 use jiff::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An error, without effect.
     Refused,
     /// An answer that is lost before the effect.
@@ -23,7 +23,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 6] = [
+    pub(crate) const ALL: [Fault; 6] = [
         Fault::Refused,
         Fault::LostBefore,
         Fault::LostAfter,
@@ -33,7 +33,7 @@ impl Fault {
     ];
 }
 
-pub struct FaultyDoor<'a> {
+pub(crate) struct FaultyDoor<'a> {
     inner: &'a dyn Door,
     at: usize,
     fault: Fault,
@@ -44,12 +44,12 @@ pub struct FaultyDoor<'a> {
 }
 
 impl<'a> FaultyDoor<'a> {
-    pub fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
+    pub(crate) fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
         Self { inner, at, fault, calls: AtomicUsize::new(0), dead: AtomicBool::new(false), watch }
     }
 
     /// Was the chosen call made?
-    pub fn struck(&self) -> bool {
+    pub(crate) fn struck(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.at
     }
 
@@ -82,6 +82,10 @@ impl<'a> FaultyDoor<'a> {
 }
 
 impl Door for FaultyDoor<'_> {
+    fn shown(&self, path: &str) -> String {
+        self.inner.shown(path)
+    }
+
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
         let torn = self.fault == Fault::Torn && self.calls.load(Ordering::SeqCst) == self.at;
         let (mut bytes, tag) = self.call(Op::Read, path, || self.inner.read(path))?;

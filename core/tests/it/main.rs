@@ -3,11 +3,15 @@
 //!
 //! What runs over a [`bench::Bench`] runs over any door.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bench;
 mod claims;
 mod contention;
 mod corruption;
 mod faults;
 mod faulty;
+mod instance;
 mod interleaving;
+mod killed;
 mod text;

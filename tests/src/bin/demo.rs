@@ -1,6 +1,8 @@
 //! `make demo`: one node from nothing to healthy, shown step by step with the programs a user would type.
 //! Everything happens on a loopback address, below a temp directory, and ends with the demo.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demo is there to print")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

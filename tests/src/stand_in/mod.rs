@@ -5,7 +5,7 @@
 //! on `*:8222`, and on `*:6222` only if the registry lists a peer. Without a meta leader it exits 1 after 10.3 s.
 //! TERM and INT end it with 0, HUP it ignores, USR2 is lame duck. Its nats-server dies with it, however it dies.
 //!
-//! Beyond the real program's variables it knows those of [`settings`], all beginning with `STAND_IN_`.
+//! Beyond the real program's variables it knows those of its `settings` module, all beginning with `STAND_IN_`.
 
 mod life;
 mod registry;

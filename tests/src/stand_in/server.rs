@@ -76,10 +76,7 @@ pub(super) async fn wait_usable(settings: &Settings, clustered: bool, limit: Dur
     let monitor = SocketAddr::new(ip, settings.monitor_port);
     let poll = async {
         loop {
-            if let Ok(jsz) = jsz(monitor).await
-                && (!clustered
-                    || jsz["meta_cluster"]["leader"].as_str().is_some_and(|leader| !leader.is_empty()))
-            {
+            if listens(monitor).await && (!clustered || has_leader(monitor).await) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -88,9 +85,20 @@ pub(super) async fn wait_usable(settings: &Settings, clustered: bool, limit: Dur
     timeout(limit, poll).await.is_ok()
 }
 
-async fn jsz(monitor: SocketAddr) -> io::Result<Value> {
+async fn listens(monitor: SocketAddr) -> bool {
+    let health = get(monitor, "/healthz?js-enabled-only=true").await;
+    health.is_ok_and(|health| health["status"] == "ok")
+}
+
+async fn has_leader(monitor: SocketAddr) -> bool {
+    let jsz = get(monitor, "/jsz").await.unwrap_or_default();
+    jsz["meta_cluster"]["leader"].as_str().is_some_and(|leader| !leader.is_empty())
+}
+
+async fn get(monitor: SocketAddr, path: &str) -> io::Result<Value> {
     let mut stream = TcpStream::connect(monitor).await?;
-    stream.write_all(b"GET /jsz HTTP/1.0\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();

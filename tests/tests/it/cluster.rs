@@ -1,6 +1,7 @@
 //! Forests of several nodes on real servers: clustered from the first day, grown without a restart, and back
 //! again after whatever befalls them.
 
+mod chaos;
 mod faults;
 mod growth;
 

@@ -48,12 +48,9 @@ fn heals(mut node: Node, engine: &Path, agent: u32) {
 }
 
 fn tail(node: &Node) -> String {
-    node.health()["engine"]["log_tail"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|line| line.as_str().unwrap())
-        .collect()
+    let health = node.health();
+    let lines = health["engine"]["log_tail"].as_array().into_iter().flatten();
+    lines.filter_map(serde_json::Value::as_str).collect()
 }
 
 #[test]

@@ -21,3 +21,5 @@ mod lifecycle;
 mod refusals;
 #[cfg(test)]
 mod register;
+#[cfg(test)]
+mod share;

@@ -3,11 +3,11 @@
 //!
 //! The child holds the file open and cannot be asked to open another, so a full one is copied and then cut to
 //! nothing under its hands. That is safe because the child writes with O_APPEND: each write goes to the end as it
-//! is then, so after the cut it goes on at 0, leaving no hole. Lost can be only what arrives in the microseconds
-//! between the last read and the cut.
+//! is then, so after the cut it goes on at 0, leaving no hole. Missing can be only what arrives in the microseconds
+//! before the cut.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -112,18 +112,32 @@ impl LogFile {
         Ok(!same)
     }
 
-    /// Copies the last `max` bytes, and up to a quarter more that arrives meanwhile, to `<path>.1`; the older files
-    /// go one number up, of `files` in all.
-    pub(super) fn set_aside(&mut self, max: u64, files: u32) -> io::Result<()> {
-        let live = self.path.clone();
-        let old = |n: u32| live.with_extension(format!("log.{n}"));
-        if files < 2 {
-            return Ok(());
+    /// Copies the last `max` bytes, and up to a quarter more that arrives meanwhile, beside the old files. Tells
+    /// where the copy ends.
+    pub(super) fn copy(&mut self, max: u64) -> io::Result<u64> {
+        // Room for what arrives meanwhile, and an end however fast the child writes on.
+        let room = max + max / 4;
+        let len = self.len()?;
+        let from = if len <= room { 0 } else { len - max };
+        self.file.seek(SeekFrom::Start(from))?;
+        let copy = self.old(0);
+        let copied = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&copy)
+            .and_then(|mut copy| io::copy(&mut (&self.file).take(room), &mut copy));
+        if copied.is_err() {
+            let _ = std::fs::remove_file(copy);
         }
-        let temp = old(0);
-        self.copy_end(&temp, max).inspect_err(|_| drop(std::fs::remove_file(&temp)))?;
+        Ok(from + copied?)
+    }
+
+    /// Makes the copy `<path>.1`, and the older files go one number up, of `files` in all.
+    pub(super) fn shift(&mut self, files: u32) -> io::Result<()> {
         for n in (1..files).rev() {
-            match std::fs::rename(old(n - 1), old(n)) {
+            match std::fs::rename(self.old(n - 1), self.old(n)) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
                 _ => {}
             }
@@ -131,15 +145,8 @@ impl LogFile {
         Ok(())
     }
 
-    fn copy_end(&mut self, to: &Path, max: u64) -> io::Result<()> {
-        // Room for what arrives meanwhile, and an end however fast the child writes on.
-        let room = max + max / 4;
-        let len = self.len()?;
-        let from = if len <= room { 0 } else { len - max };
-        self.file.seek(SeekFrom::Start(from))?;
-        let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-        io::copy(&mut (&self.file).take(room), &mut copy)?;
-        copy.flush()
+    fn old(&self, n: u32) -> PathBuf {
+        self.path.with_extension(format!("log.{n}"))
     }
 
     /// Cuts it to nothing.

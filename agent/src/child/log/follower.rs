@@ -17,6 +17,9 @@ use crate::child::limits::LogLimits;
 /// So much is read at once, and so much of a flood's end is looked at.
 const CHUNK: usize = 64 << 10;
 
+/// Looks at a file that grows while it is read, before it is cut as it is.
+const CATCH_UPS: u32 = 8;
+
 /// How often the place is kept. A killed agent's successor shows again what was shown since.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -75,15 +78,9 @@ impl Shown {
 }
 
 impl Follower {
-    /// Opens the log at `path`, and fills the tail from what was followed already.
-    pub(super) fn open(
-        path: &Path,
-        limits: LogLimits,
-        sink: Sink,
-        state: watch::Sender<LogState>,
-    ) -> io::Result<Self> {
+    /// Follows `file`. What of it was followed already is not shown again.
+    pub(super) fn new(file: LogFile, limits: LogLimits, sink: Sink, state: watch::Sender<LogState>) -> Self {
         let now = Instant::now();
-        let file = LogFile::open(path)?;
         let shown = Shown {
             gate: Gate::new(limits.lines_per_second, now),
             sink,
@@ -92,7 +89,7 @@ impl Follower {
             tail_chars: limits.tail_chars,
             changed: true,
         };
-        let mut follower = Self {
+        Self {
             splitter: Splitter::new(limits.line_bytes),
             shown,
             flood: FloodMeter::new(limits.flood_bytes, limits.flood_hold, now),
@@ -102,12 +99,11 @@ impl Follower {
             limits,
             file,
             state,
-        };
-        follower.refill_tail()?;
-        Ok(follower)
+        }
     }
 
-    fn refill_tail(&mut self) -> io::Result<()> {
+    /// Fills the tail from what was followed already.
+    pub(super) fn refill_tail(&mut self) -> io::Result<()> {
         let end = self.file.offset();
         let start = end.saturating_sub(CHUNK as u64);
         self.file.go_to(start);
@@ -168,12 +164,17 @@ impl Follower {
     }
 
     fn skip_if_behind(&mut self, len: u64) {
-        let unread = len.saturating_sub(self.file.offset());
-        if unread > self.limits.unread_max {
-            let skipped = unread - CHUNK as u64;
+        if len.saturating_sub(self.file.offset()) > self.limits.unread_max {
+            self.skip_to(len - CHUNK as u64);
+        }
+    }
+
+    fn skip_to(&mut self, offset: u64) {
+        let skipped = offset.saturating_sub(self.file.offset());
+        if skipped > 0 {
             self.shown.gate.skipped(skipped);
             self.splitter.skip();
-            self.file.go_to(len - CHUNK as u64);
+            self.file.go_to(offset);
         }
     }
 
@@ -190,15 +191,36 @@ impl Follower {
         Ok(())
     }
 
+    /// Sets a full file aside. While the child writes faster than it is read and copied it is left to grow for
+    /// some looks: once it pauses, nothing need be lost.
     fn roll(&mut self) -> io::Result<()> {
-        let aside = self.file.set_aside(self.limits.file_bytes, self.limits.files);
-        // What arrived while it was copied.
-        self.read_on()?;
+        let copied = self.file.copy(self.limits.file_bytes);
+        self.catch_up()?;
+        let quiet = copied.as_ref().is_ok_and(|end| *end == self.file.offset());
+        if copied.is_ok() && !quiet && self.file.len()? < 2 * self.limits.file_bytes {
+            return Ok(());
+        }
+        let shifted = copied.and_then(|_| self.file.shift(self.limits.files));
+        self.catch_up()?;
+        self.skip_to(self.file.len()?);
         // Also where the copy failed: a full disk must not become fuller.
         self.file.cut()?;
         self.seen = 0;
         self.keep()?;
-        aside
+        shifted
+    }
+
+    /// Reads until nothing is left, or a few times.
+    fn catch_up(&mut self) -> io::Result<()> {
+        for _ in 0..CATCH_UPS {
+            let len = self.file.len()?;
+            if len == self.file.offset() {
+                break;
+            }
+            self.skip_if_behind(len);
+            self.read_on()?;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, grown: u64) -> io::Result<()> {

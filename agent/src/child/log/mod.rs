@@ -14,9 +14,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use self::file::LogFile;
 use self::follower::Follower;
 use super::limits::LogLimits;
 
@@ -63,13 +65,9 @@ impl Log {
     pub(super) fn follow(path: PathBuf, limits: LogLimits, sink: Sink) -> io::Result<Self> {
         let (sender, state) = watch::channel(LogState::default());
         let (ends, inbox) = mpsc::channel();
-        let poll = limits.poll;
-        let thread = std::thread::Builder::new().name("child-log".to_owned()).spawn(move || {
-            match Follower::open(&path, limits, sink, sender) {
-                Ok(follower) => follow(follower, &inbox, poll, &path),
-                Err(err) => tracing::warn!(path = %path.display(), %err, "cannot follow this log"),
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("child-log".to_owned())
+            .spawn(move || follow(&path, limits, sink, sender, &inbox))?;
         Ok(Self { state, ends, thread })
     }
 
@@ -81,7 +79,7 @@ impl Log {
     /// The child is gone: waits until all it wrote is in the state, its unfinished last line too.
     pub(super) async fn child_ended(&self) {
         let (done, wait) = oneshot::channel();
-        // A thread that is gone has said why.
+        // A log that cannot be opened was complained of.
         if self.ends.send(done).is_ok() {
             let _ = wait.await;
         }
@@ -95,13 +93,17 @@ impl Log {
     }
 }
 
-fn follow(
-    mut follower: Follower,
-    ends: &mpsc::Receiver<oneshot::Sender<()>>,
-    poll: std::time::Duration,
-    path: &Path,
-) {
+type Ends = mpsc::Receiver<oneshot::Sender<()>>;
+
+/// The thread.
+fn follow(path: &Path, limits: LogLimits, sink: Sink, state: watch::Sender<LogState>, ends: &Ends) {
     let mut complain = Complaints::default();
+    let poll = limits.poll;
+    let Some(file) = open(path, poll, ends, &mut complain) else {
+        return;
+    };
+    let mut follower = Follower::new(file, limits, sink, state);
+    complain.about(path, follower.refill_tail());
     let mut wait = poll;
     loop {
         match ends.recv_timeout(wait) {
@@ -119,6 +121,21 @@ fn follow(
                 complain.about(path, follower.keep());
                 return;
             }
+        }
+    }
+}
+
+/// Tries until it can be opened; `None`: nobody wants it any more.
+fn open(path: &Path, poll: Duration, ends: &Ends, complain: &mut Complaints) -> Option<LogFile> {
+    loop {
+        if let Some(file) = complain.about(path, LogFile::open(path)) {
+            return Some(file);
+        }
+        match ends.recv_timeout(poll) {
+            // Nothing of it can be known, and the one who asked shall not wait for that.
+            Ok(done) => drop(done),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }

@@ -28,7 +28,9 @@ impl Given {
         let (sender, state) = watch::channel(LogState::default());
         let shown = Arc::clone(&self.shown);
         let sink: Sink = Box::new(move |line| shown.lock().unwrap().push(line.to_owned()));
-        let follower = Follower::open(&self.path(), self.limits.clone(), sink, sender).unwrap();
+        let file = LogFile::open(&self.path()).unwrap();
+        let mut follower = Follower::new(file, self.limits.clone(), sink, sender);
+        follower.refill_tail().unwrap();
         (follower, state)
     }
 
@@ -167,4 +169,22 @@ fn a_file_cut_or_replaced_by_someone_else_is_followed_on() {
     follower.look().unwrap();
     let expected = ["a long first line", "cut", "still the deleted file", "another"];
     assert_eq!(given.shown(), expected);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_opened_yet_is_followed_once_it_can_be() {
+    let given = Given::new(|limits| limits.poll = Duration::from_millis(5));
+    let dir = given.dir.path().join("later");
+    let log = Log::follow(dir.join("engine.log"), given.limits.clone(), to_tracing("engine")).unwrap();
+    log.child_ended().await;
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("engine.log.new"), "").unwrap();
+    std::fs::rename(dir.join("engine.log.new"), dir.join("engine.log")).unwrap();
+    let mut state = log.state();
+    let mut child = OpenOptions::new().append(true).open(dir.join("engine.log")).unwrap();
+    writeln!(child, "here").unwrap();
+    let seen = state.wait_for(|state| state.tail == ["here"]);
+    tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap().unwrap();
+    log.close().await;
+    assert!(dir.join("engine.position").exists());
 }

@@ -113,6 +113,8 @@ pub(super) enum Event {
     Healthy,
     /// It was seen ill.
     Unhealthy,
+    /// What made it fail is gone: no reason to wait any longer.
+    Retry,
     /// Time has passed.
     Tick,
 }
@@ -190,6 +192,10 @@ impl State {
             (Event::Healthy, Phase::Running { .. }) => {
                 self.healthy_since.get_or_insert(now.at);
                 None
+            }
+            (Event::Retry, Phase::Backoff { .. }) => {
+                self.phase = Phase::Starting;
+                Some(Action::Spawn)
             }
             (Event::Unhealthy, _) => {
                 self.healthy_since = None;

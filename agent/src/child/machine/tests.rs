@@ -14,6 +14,7 @@ enum Happening {
     Dies,
     Healthy,
     Unhealthy,
+    Retry,
     Nothing,
 }
 
@@ -109,7 +110,7 @@ impl World {
             Event::Healthy if running => drop(self.healthy_since.get_or_insert(self.at)),
             Event::Exited | Event::Unhealthy => self.healthy_since = None,
             Event::Want(_) | Event::Spawned | Event::SpawnFailed => {}
-            Event::Adopted | Event::Healthy | Event::Tick => {}
+            Event::Adopted | Event::Healthy | Event::Retry | Event::Tick => {}
         }
     }
 
@@ -132,6 +133,7 @@ impl World {
             }
             Happening::Healthy => Event::Healthy,
             Happening::Unhealthy => Event::Unhealthy,
+            Happening::Retry => Event::Retry,
             _ => Event::Tick,
         };
         self.account(&event);
@@ -165,6 +167,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => Just(Happening::Dies),
         2 => Just(Happening::Healthy),
         1 => Just(Happening::Unhealthy),
+        1 => Just(Happening::Retry),
         4 => Just(Happening::Nothing),
     ]
 }

@@ -56,12 +56,24 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Fault {
     if let Some(taken) = taken_in(run) {
         return Fault::new(Reason::EnginePortTaken, taken.sentence(evidence.holder));
     }
-    let known =
-        RULES.iter().filter(|rule| rule.kind.is_none_or(|kind| kind == evidence.kind)).find_map(|rule| {
+    known(evidence.kind, run, |_| true).unwrap_or_else(|| unexplained(evidence, run))
+}
+
+/// What a running engine complains of that its answers do not show: a full store serves on, and stores nothing.
+#[must_use]
+pub fn trouble(kind: EngineKind, tail: &[String]) -> Option<Fault> {
+    let of_the_store = |reason| matches!(reason, Reason::EngineStore | Reason::StandaloneStore);
+    known(kind, last_run(tail), of_the_store)
+}
+
+/// The first rule for one of the `wanted` reasons that the run's lines match, and the latest line it matches.
+fn known(kind: EngineKind, run: &[String], wanted: impl Fn(Reason) -> bool) -> Option<Fault> {
+    RULES.iter().filter(|rule| wanted(rule.reason) && rule.kind.is_none_or(|of| of == kind)).find_map(
+        |rule| {
             let line = run.iter().rev().find(|line| rule.matches(line))?;
             Some(Fault::new(rule.reason, format!("{}: {}", rule.says, quote(line))))
-        });
-    known.unwrap_or_else(|| unexplained(evidence, run))
+        },
+    )
 }
 
 /// A rule: a line that begins with `start` and holds all of `parts` means `reason`. Rules stand in the order of
@@ -134,6 +146,7 @@ const RULES: &[Rule] = &[
     nimsforest(&["Failed to create", "deadline exceeded"], Reason::NimsforestNoRoute, NO_ROUTE),
     begins("panic: ", Reason::EngineExited, "the engine panicked"),
     begins("fatal error: ", Reason::EngineExited, "the engine gave up"),
+    begins("goroutine ", Reason::EngineExited, "the engine panicked, and its log says why above"),
     begins("nats-server: ", Reason::EngineConfigRefused, "nats-server refuses its configuration"),
 ];
 
@@ -153,9 +166,7 @@ fn last_run(tail: &[String]) -> &[String] {
 /// An address that the engine could not have because it is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// As the log has it; may lack the host.
-    pub address: String,
-    /// Its host, where it names one.
+    /// Its host, where the log names one.
     pub ip: Option<IpAddr>,
     /// Its port.
     pub port: u16,
@@ -163,9 +174,11 @@ pub struct Taken {
 
 impl Taken {
     fn sentence(&self, holder: Option<&Holder>) -> String {
+        let port = self.port;
+        let place = self.ip.map_or(format!("port {port}"), |ip| format!("port {port} of {ip}"));
         match holder {
-            Some(holder) => format!("{} (port {}) is taken by {holder}", self.address, self.port),
-            None => format!("{} (port {}) is taken by another program", self.address, self.port),
+            Some(holder) => format!("{place} is taken by {holder}"),
+            None => format!("{place} is taken by another program"),
         }
     }
 }
@@ -181,11 +194,7 @@ fn taken_in(run: &[String]) -> Option<Taken> {
         let (before, _) = line.split_once(": bind: address already in use")?;
         let (_, address) = before.rsplit_once("listen tcp ")?;
         let (host, port) = address.rsplit_once(':')?;
-        Some(Taken {
-            address: address.to_owned(),
-            ip: host.trim_matches(['[', ']']).parse().ok(),
-            port: port.parse().ok()?,
-        })
+        Some(Taken { ip: host.trim_matches(['[', ']']).parse().ok(), port: port.parse().ok()? })
     })
 }
 

@@ -45,7 +45,7 @@ fn a_taken_port_is_named_with_its_address() {
         assert_eq!((taken.ip, taken.port), (ip.map(|ip| ip.parse().unwrap()), port));
         let fault = nats(line);
         assert_eq!(fault.reason, Reason::EnginePortTaken);
-        assert!(fault.message.contains(&format!("(port {port}) is taken")), "{fault}");
+        assert!(fault.message.starts_with(&format!("port {port} ")), "{fault}");
     }
 }
 
@@ -59,7 +59,7 @@ fn the_holder_of_a_taken_port_is_told() {
         spawn: None,
         holder: Some(&holder),
     });
-    assert_eq!(fault.message, "127.0.0.1:4222 (port 4222) is taken by pid 123 (nginx)");
+    assert_eq!(fault.message, "port 4222 of 127.0.0.1 is taken by pid 123 (nginx)");
 }
 
 #[test]
@@ -97,6 +97,18 @@ fn each_known_line_has_its_reason_and_is_quoted() {
         assert!(fault.message.contains(quoted), "{fault}");
         assert!(!fault.message.contains(STAMP), "{fault}");
     }
+}
+
+#[test]
+fn a_full_store_is_seen_while_the_engine_runs() {
+    let full = "[31181] 2026/11/22 21:33:01.043086 [ERR] Filestore [S] Critical write error: \
+                write /srv/js/jetstream/$G/streams/S/msgs/1.blk: no space left on device";
+    let fault = trouble(EngineKind::NatsServer, &tail(&[START, full, "[INF] something else"])).unwrap();
+    assert_eq!(fault.reason, Reason::EngineStore);
+    assert!(fault.message.starts_with("the store is full"), "{fault}");
+    let past = tail(&[full, START]);
+    assert_eq!(trouble(EngineKind::NatsServer, &past), None);
+    assert_eq!(trouble(EngineKind::NatsServer, &tail(&[START, "[FTL] bind: permission denied"])), None);
 }
 
 #[test]

@@ -102,6 +102,17 @@ async fn every_failure_leaves_what_stood_there() {
 }
 
 #[tokio::test]
+async fn https_finds_a_crypto_provider() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/engine", listener.local_addr().unwrap()).parse().unwrap();
+    std::thread::spawn(move || drop(listener.accept()));
+    let place = Place::with_an_old_engine();
+    let fault = place.fetch(url, b"good", Bounds::default()).await.unwrap_err();
+    assert_eq!(fault.reason, Reason::DownloadFailed);
+    place.assert_untouched();
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/engine", listener.local_addr().unwrap()).parse().unwrap();

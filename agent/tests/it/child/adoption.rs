@@ -84,8 +84,8 @@ async fn another_command_waits_for_the_next_start() {
     signal(pid, Signal::KILL);
     let taken = |status: &ChildStatus| status.restarts == 1 && !status.pending_change;
     let status = wait_for(&handle, "the change is taken", taken).await;
-    let cmdline = std::fs::read_to_string(format!("/proc/{}/environ", status.pid().unwrap())).unwrap();
-    assert!(cmdline.contains("FOREST_AGENT_CHILD=") && !cmdline.contains("CARGO"), "{cmdline}");
+    let environ = std::fs::read_to_string(format!("/proc/{}/environ", status.pid().unwrap())).unwrap();
+    assert!(environ.contains("FOREST_AGENT_CHILD=") && !environ.contains("CARGO"), "{environ}");
     handle.shutdown().await.unwrap();
 }
 

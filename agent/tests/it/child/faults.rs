@@ -84,8 +84,8 @@ async fn what_cannot_be_started_says_why_and_starts_once_it_is_mended() {
 }
 
 fn make_directory(path: &Path) {
-    std::fs::remove_file(path).unwrap();
-    std::fs::create_dir(path).unwrap();
+    std::fs::remove_file(path).expect("the script is there");
+    std::fs::create_dir(path).expect("a directory in its place");
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::registry::clock::VirtualClock;
+use crate::registry::document::join;
 use crate::registry::fs::FsDoor;
+use crate::registry::waiter::{TakeError, take};
 
 struct Bench {
     dir: tempfile::TempDir,

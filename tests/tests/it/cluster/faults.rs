@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use forest_tests::nats;
+use forest_tests::{nats, process};
+use rustix::process::Signal;
 
 use super::Forest;
 
@@ -82,4 +83,29 @@ fn all_come_back_while_the_share_is_away() {
             forest.stop();
         }
     }
+}
+
+#[test]
+fn any_node_tells_of_all_and_names_the_silent() {
+    let mut forest = Forest::grown(&nats::server(), 3);
+    for node in &forest.nodes {
+        let told = node.get("/forest").unwrap().json();
+        assert_eq!(told["silent"], serde_json::json!([]), "{told:#}");
+        let ids: Vec<_> = told["nodes"].as_array().unwrap().iter().map(|node| &node["node_id"]).collect();
+        assert_eq!(ids, ["grove-node-1", "grove-node-2", "grove-node-3"]);
+        assert!(told["nodes"].as_array().unwrap().iter().all(|node| node["health"]["status"] == "pass"));
+    }
+    // An agent that is gone with its engine.
+    let lost = &mut forest.nodes[1];
+    lost.signal(Signal::KILL);
+    assert_eq!(lost.ended(), None);
+    lost.processes().iter().for_each(|(pid, _)| process::signal(*pid, Signal::KILL));
+    let told = forest.nodes[2].get("/forest").unwrap().json();
+    assert_eq!(told["silent"], serde_json::json!(["grove-node-2"]), "{told:#}");
+    assert_eq!(told["status"], "warn");
+    let check = forest.nodes[0].until_reason("nats:jetstream", "member_not_current");
+    assert!(check["output"].as_str().unwrap().contains("grove-node-2"), "{check:#}");
+    forest.nodes[1].start();
+    forest.until_well();
+    forest.stop();
 }

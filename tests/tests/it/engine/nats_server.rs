@@ -81,6 +81,19 @@ async fn a_directory_of_any_name_is_its_store_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn no_path_makes_a_configuration_that_is_refused() {
+    for server in servers() {
+        let place = Place::new();
+        for _ in 0..24 {
+            let name: Vec<u8> = (0..40).map(|_| rand::random_range(1..=u8::MAX)).collect();
+            let store = place.path("x").join(OsStr::from_bytes(&name));
+            let checked = check_config(&server, &config_in(&place, &store)).await;
+            assert_eq!(checked, Ok(()), "{store:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_refused_with_its_own_words() {
     for server in servers() {
         let place = Place::new();
@@ -108,6 +121,22 @@ async fn the_probe_finds_a_restarted_server_again() {
         let seen = probe.look(&target).await;
         assert_eq!(nats_check(&seen).reason, Some(Reason::NatsUnreachable));
         let _second = start(&server, &place);
+        until(&mut probe, &target, well).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_noticed_and_found_again() {
+    for server in servers() {
+        let place = Place::new();
+        let target = place.target(Some(place.at(CLIENT)));
+        let mut probe = Probe::new(Duration::from_millis(500)).unwrap();
+        let running = start(&server, &place);
+        until(&mut probe, &target, well).await;
+        running.signal(Signal::STOP);
+        let unreachable = |seen: &EngineObservation| nats_check(seen).reason == Some(Reason::NatsUnreachable);
+        until(&mut probe, &target, unreachable).await;
+        running.signal(Signal::CONT);
         until(&mut probe, &target, well).await;
     }
 }
@@ -142,9 +171,10 @@ async fn without_jetstream_or_a_leader_the_check_says_which() {
             let _running = start_with(&server, &place, &config);
             let mut probe = Probe::new(Duration::from_millis(500)).unwrap();
             let target = place.target(Some(place.at(CLIENT)));
-            let seen = until(&mut probe, &target, |seen| seen.round_trip.is_ok()).await;
-            assert_eq!(nats_check(&seen).status, Status::Pass, "{seen:#?}");
-            assert_eq!(jetstream_check(&seen).reason, Some(reason), "{seen:#?}");
+            let seen = until(&mut probe, &target, |seen| {
+                nats_check(seen).status == Status::Pass && jetstream_check(seen).reason == Some(reason)
+            })
+            .await;
             assert!(seen.api.is_err());
         }
     }

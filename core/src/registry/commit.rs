@@ -1,0 +1,47 @@
+//! Putting a document in place: the last steps of an update, and the only ones that write what others read.
+
+use super::document::Files;
+use super::door::{Base, DoorError, Kind, Publish, optional};
+use super::lease::{Context, Lease};
+
+/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
+pub(super) fn put(
+    cx: &Context<'_>,
+    lease: &Lease<'_>,
+    files: &Files,
+    bytes: &[u8],
+    base: &Base,
+) -> Result<bool, DoorError> {
+    if !lease.stands()? {
+        return Ok(false);
+    }
+    let (good, json) = (lease.good(), lease.json());
+    // Both are staged before either is published: a full disk is met before anything is replaced.
+    for staged in [&good, &json] {
+        if optional(cx.door.stage(staged, bytes))?.is_none() {
+            return Ok(false);
+        }
+    }
+    for (staged, target, base) in [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)] {
+        if !lease.in_time() {
+            return Ok(false);
+        }
+        let publish = Publish { staged, target, bytes, base, held: lease.held() };
+        match cx.door.publish(&publish) {
+            Ok(()) => {}
+            Err(err) if err.kind == Kind::Changed => return Ok(false),
+            Err(err) if err.kind == Kind::NotFound => {
+                let lost = optional(cx.door.read(staged))?.is_none();
+                return if lost { Ok(false) } else { Err(err) };
+            }
+            Err(err) if err.kind == Kind::Ambiguous && holds(cx, target, bytes)? => {}
+            Err(err) => return Err(err),
+        }
+    }
+    cx.door.sync(&files.file)?;
+    holds(cx, &files.file, bytes)
+}
+
+fn holds(cx: &Context<'_>, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
+    Ok(optional(cx.read(|| cx.door.read(path)))?.is_some_and(|(found, _)| found == bytes))
+}

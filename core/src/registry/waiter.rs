@@ -1,0 +1,187 @@
+//! Waiting for the lease: preparing one's own, moving it into place where none stands, telling a stale one from
+//! one that is held, and giving up.
+
+use std::time::Duration;
+
+use super::document::join;
+use super::door::{Door, DoorError, Kind, optional};
+use super::lease::{
+    Context, Holder, LEASE, Lease, PREPARED, Record, is_nonce, new_nonce, release, take_away,
+};
+use crate::time::rfc3339;
+
+/// Why the lease was not had.
+#[derive(Debug)]
+pub(super) enum TakeError {
+    Held(Option<Box<Holder>>),
+    Door(DoorError),
+}
+
+impl From<DoorError> for TakeError {
+    fn from(err: DoorError) -> Self {
+        Self::Door(err)
+    }
+}
+
+/// Waits for the lease and takes it; a stale one is taken away first.
+pub(super) fn take(cx: Context<'_>) -> Result<Lease<'_>, TakeError> {
+    let mut waiter = Waiter { cx, prepared: None, seen: None };
+    let mut backoff = cx.backoff();
+    let result = loop {
+        match waiter.look() {
+            Ok(Some(lease)) => return Ok(lease),
+            Ok(None) if cx.late() => break Err(TakeError::Held(waiter.seen.map(|seen| seen.holder.into()))),
+            Ok(None) => backoff.wait(cx.clock),
+            Err(err) => break Err(err.into()),
+        }
+    };
+    if let Some(prepared) = waiter.prepared {
+        abandon(cx.door, &prepared);
+    }
+    result
+}
+
+/// A lease that is ready to be moved into place.
+struct Prepared {
+    nonce: String,
+    record: Vec<u8>,
+    /// When it was made ready.
+    at: Duration,
+    /// When it was last asked to be moved into place.
+    asked: Duration,
+}
+
+impl Prepared {
+    fn dir(&self) -> String {
+        format!("{PREPARED}{}", self.nonce)
+    }
+
+    fn into_lease(self, cx: Context<'_>) -> Lease<'_> {
+        let Self { nonce, record, asked: taken, .. } = self;
+        Lease::new(cx, nonce, record, taken)
+    }
+}
+
+/// Removes a prepared lease that is not wanted, wherever an answer that was lost may have put it.
+fn abandon(door: &dyn Door, prepared: &Prepared) {
+    let dir = prepared.dir();
+    let files = ["", ".json", ".good"].map(|suffix| format!("{}{suffix}", prepared.nonce));
+    for name in &files {
+        let _ = door.remove(&join(&dir, name));
+    }
+    let _ = door.rmdir(&dir);
+    let _ = release(door, &prepared.nonce);
+}
+
+/// A lease of somebody else, and since when this waiter has seen it.
+struct Seen {
+    nonce: String,
+    since: Duration,
+    holder: Holder,
+}
+
+/// One waiter. It keeps its prepared lease from look to look, so that a move whose answer was lost is found
+/// whenever it takes effect.
+struct Waiter<'a> {
+    cx: Context<'a>,
+    prepared: Option<Prepared>,
+    seen: Option<Seen>,
+}
+
+impl<'a> Waiter<'a> {
+    /// One look at the lease, and one try to take it if it is free.
+    fn look(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
+        let Some(files) = optional(self.cx.door.list(LEASE))? else {
+            return self.try_move();
+        };
+        if let Some(nonce) = files.iter().find(|name| is_nonce(name)) {
+            if let Some(prepared) = self.prepared.take_if(|prepared| prepared.nonce == *nonce) {
+                return Ok(Some(prepared.into_lease(self.cx)));
+            }
+            if !self.stale(nonce)? {
+                return Ok(None);
+            }
+            tracing::warn!(holder = ?self.seen.as_ref().map(|seen| seen.holder.to_string()), "taking a stale lease away");
+        }
+        // Without a nonce nobody holds it, whatever else lies in it.
+        take_away(self.cx.door, &files)?;
+        self.try_move()
+    }
+
+    /// Is the lease `nonce` left behind? Its process is gone, or it has not changed for the stale limit on this
+    /// waiter's own clock: other machines' clocks and the file's times prove nothing.
+    fn stale(&mut self, nonce: &str) -> Result<bool, DoorError> {
+        let cx = self.cx;
+        if self.seen.as_ref().is_none_or(|seen| seen.nonce != nonce) {
+            let Some((bytes, _)) = optional(cx.door.read(&join(LEASE, nonce)))? else {
+                return Ok(false);
+            };
+            let record: Option<Record> = serde_json::from_slice(&bytes).ok();
+            let holder = record.map(Holder::from).unwrap_or_default();
+            self.seen = Some(Seen { nonce: nonce.to_owned(), since: cx.clock.boottime(), holder });
+        }
+        Ok(self.seen.as_ref().is_some_and(|seen| {
+            let gone = seen.holder.owner.as_ref().is_some_and(|holder| holder.is_gone(cx.owner));
+            gone || cx.clock.boottime().saturating_sub(seen.since) >= cx.limits.stale
+        }))
+    }
+
+    fn try_move(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
+        let cx = self.cx;
+        // An old one is made anew, so that its `since` is about when it was taken.
+        if let Some(old) =
+            self.prepared.take_if(|prepared| cx.clock.boottime() >= prepared.at + cx.limits.hold)
+        {
+            abandon(cx.door, &old);
+        }
+        let mut prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => self.prepare()?,
+        };
+        prepared.asked = cx.clock.boottime();
+        let moved = cx.door.move_new(&prepared.dir(), LEASE);
+        let Err(err) = moved else {
+            return Ok(Some(prepared.into_lease(cx)));
+        };
+        // Whatever the answer is but "done": only a look tells whether it is this process's.
+        let kind = err.kind;
+        let mine = cx.door.list(LEASE).is_ok_and(|files| files.contains(&prepared.nonce));
+        if mine {
+            return Ok(Some(prepared.into_lease(cx)));
+        }
+        match kind {
+            // Swept away, or taken and lost again unseen: the next try makes a new one.
+            Kind::NotFound => abandon(cx.door, &prepared),
+            _ => self.prepared = Some(prepared),
+        }
+        match kind {
+            Kind::Exists | Kind::NotEmpty | Kind::NotFound | Kind::Ambiguous => Ok(None),
+            _ => Err(err),
+        }
+    }
+
+    fn prepare(&self) -> Result<Prepared, DoorError> {
+        let cx = self.cx;
+        let record = Record { owner: cx.owner.clone(), since: rfc3339(cx.clock.now()) };
+        let now = cx.clock.boottime();
+        let prepared = Prepared {
+            nonce: new_nonce(),
+            record: serde_json::to_vec(&record).unwrap_or_default(),
+            at: now,
+            asked: now,
+        };
+        let fill = || {
+            let dir = prepared.dir();
+            cx.door.mkdir(&dir)?;
+            for suffix in [".json", ".good"] {
+                cx.door.write_new(&format!("{dir}/{}{suffix}", prepared.nonce), b"")?;
+            }
+            cx.door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
+        };
+        if let Err(err) = fill() {
+            abandon(cx.door, &prepared);
+            return Err(err);
+        }
+        Ok(prepared)
+    }
+}

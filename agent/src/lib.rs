@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod driver;
 pub mod engine;

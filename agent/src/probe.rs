@@ -10,6 +10,8 @@ use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::cluster::sys::SysLink;
+use crate::cluster::view::{self, SysAt, View};
 use crate::driver::Seen;
 use crate::engine::monitor::{Monitor, Routez};
 use crate::engine::probe::{EngineObservation, Probe, Target};
@@ -30,6 +32,8 @@ pub struct Observation {
     pub engine: Option<EngineObservation>,
     /// The peers.
     pub peers: Vec<Peer>,
+    /// The cluster.
+    pub view: View,
     /// When the look ended.
     pub at: Instant,
 }
@@ -40,6 +44,13 @@ impl Observation {
     pub fn version(&self) -> Option<String> {
         let varz = self.engine.as_ref()?.varz.as_ref().ok()?;
         (varz.server_name == self.engine.as_ref()?.node.as_str()).then(|| varz.version.clone())
+    }
+
+    /// Can JetStream be used?
+    #[must_use]
+    pub fn jetstream_is_well(&self) -> bool {
+        let engine = self.engine.as_ref();
+        engine.is_some_and(|engine| crate::engine::verdict::jetstream_check(engine).reason.is_none())
     }
 
     /// Does the engine answer as it should?
@@ -77,10 +88,10 @@ pub fn peers(settings: &Settings, seen: &Seen) -> Vec<PeerTarget> {
     read.registry.entries(&settings.forest).into_iter().filter(others).filter_map(target).collect()
 }
 
-/// Runs until nobody listens any more. `running` says whether the engine has a process, `seen` who the peers are.
+/// Runs until nobody listens any more. `running` is the engine's pid, `seen` who the peers are.
 pub async fn run(
     settings: Arc<Settings>,
-    mut running: watch::Receiver<bool>,
+    mut running: watch::Receiver<Option<u32>>,
     seen: watch::Receiver<Seen>,
     observations: mpsc::Sender<Observation>,
 ) {
@@ -92,14 +103,19 @@ pub async fn run(
         }
     };
     let target = target(&settings);
+    let mut link = SysLink::default();
     let mut eager = 0;
     loop {
-        let engine = if *running.borrow_and_update() { Some(probe.look(&target).await) } else { None };
-        let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
+        let pid = *running.borrow_and_update();
+        let engine = if pid.is_some() { Some(probe.look(&target).await) } else { None };
         let known = seen.borrow().clone();
-        let peers = knock(&monitor, peers(&settings, &known), routes).await;
-        let observation = Observation { engine, peers, at: Instant::now() };
-        let well = observation.engine_is_well();
+        let targets = peers(&settings, &known);
+        let sys = SysAt::of(&settings, &known);
+        let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
+        let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
+        let peers = knock(&monitor, targets, routes).await;
+        let observation = Observation { engine, peers, view, at: Instant::now() };
+        let well = observation.engine_is_well() && observation.jetstream_is_well();
         let starting = observation.engine.is_some() && !well;
         if observations.send(observation).await.is_err() {
             return;

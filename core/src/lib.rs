@@ -8,6 +8,7 @@ pub mod id;
 pub mod node_info;
 pub mod reason;
 pub mod registry;
+pub mod secrets;
 pub mod suggest;
 pub mod time;
 pub mod yaml;

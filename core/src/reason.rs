@@ -146,6 +146,29 @@ reasons! {
     /// The engine's store cannot be used: full, unreadable or of another server.
     EngineStore = "engine_store", "check engine.data_dir: space, permissions";
 
+    /// The forest's secrets are not there yet, and were never read.
+    SecretsMissing = "secrets_missing", "wait: the first node makes them; or bring the share back";
+    /// The forest's secrets are lost while other nodes live by them.
+    SecretsLost = "secrets_lost", "start the agent of a node that keeps a copy, or put secrets/<forest>.json back";
+    /// The store is empty, and the group that it is to join has no leader yet.
+    WaitsForFounder = "waits_for_founder", "wait, or start the nodes that were there before";
+    /// The store belongs to an earlier forest of the same name.
+    OtherFounding = "other_founding", "save its data, move engine.data_dir aside, and let the node join empty";
+    /// The group has lost too many members to go on.
+    QuorumLost = "quorum_lost", "bring its members back; if they are gone for good: forest-agent forget NODE --rescue";
+    /// A member of the group has fallen behind or does not answer.
+    MemberNotCurrent = "member_not_current", "look at that node; it is never taken out by itself";
+    /// The second server that gives a small forest its quorum does not run.
+    WitnessDown = "witness_down", "look at the witness's last lines in state_dir/log/witness.log";
+    /// There is no nats-server to be the witness.
+    NoWitness = "no_witness", "install nats-server, or set witness.binary";
+    /// A stream has a replica on the witness, which is no place for data.
+    StreamOnWitness = "stream_on_witness", "wait: it is moved";
+    /// The engine refused to read its new configuration.
+    EngineReloadRefused = "engine_reload_refused", "look at the message; the engine goes on as it was";
+    /// The engine did not say that it read its new configuration.
+    EngineReloadSilent = "engine_reload_silent", "wait: it is asked again";
+
     /// NimsForest: its work queue refuses a second start on the same JETSTREAM_DIR.
     NimsforestWorkQueue = "nimsforest_work_queue", "known fault of NimsForest: move its JetStream directory aside, once its data is saved";
     /// NimsForest: another node holds its consumer.

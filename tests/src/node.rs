@@ -129,9 +129,8 @@ impl NodeBuilder {
 fn next_ip() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let serial = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-    let [_, a, b, _] = serial.to_be_bytes().map(|byte| byte.max(1));
-    let [.., c] = serial.to_be_bytes();
-    Ipv4Addr::new(127, a, b, c.max(1))
+    let [_, a, b, c] = serial.to_be_bytes();
+    Ipv4Addr::new(127, a.max(1), b, c)
 }
 
 /// The forest-agent that was built with these tests.
@@ -202,6 +201,12 @@ impl Node {
     #[must_use]
     pub fn agent_pid(&self) -> u32 {
         self.agent.as_ref().expect("the agent was started").id()
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        (self.ip, 4222).into()
     }
 
     /// Where its health is.

@@ -15,7 +15,7 @@ use super::{CommandResult, Environment, block_on};
 use crate::cli::Common;
 use crate::driver::{Look, Seen, Step, StepName};
 use crate::engine::limits::Limits;
-use crate::engine::nats_config::NatsConfig;
+use crate::engine::nats_config::{NatsConfig, Role};
 use crate::engine::nats_server;
 use crate::fault::{Fault, chain};
 use crate::health::client;
@@ -23,6 +23,7 @@ use crate::settings::{EngineKind, Settings};
 use crate::share::lane::Lane;
 use crate::steps::{
     self, AddressStep, BinariesStep, DataDirStep, DirStep, Kept, NodeInfoStep, Registrar, RegistryStep,
+    SecretsKeeper, SecretsStep,
 };
 
 /// How a step stands.
@@ -100,6 +101,14 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     lines.push(binaries);
     lines.push(match share_outlook {
         Outlook::Ok => {
+            let keeper = SecretsKeeper::that_only_looks(registrar.clone());
+            ask(StepName::Secrets, &SecretsStep::new(keeper), &mut seen).await
+        }
+        Outlook::WouldChange => waits(StepName::Secrets, "looked at once the registry's directory is there"),
+        Outlook::WouldFail => fails(StepName::Secrets, "cannot be reached without the share"),
+    });
+    lines.push(match share_outlook {
+        Outlook::Ok => {
             // A copy that nobody keeps: `check` writes nothing.
             let step = RegistryStep::new(registrar, Kept::nowhere(&settings.state_dir));
             ask(StepName::Registry, &step, &mut seen).await
@@ -158,11 +167,12 @@ async fn test_config(settings: &Settings) -> Result<(), Fault> {
     let failed = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
     let dir = tempfile::tempdir().map_err(|err| failed(&err))?;
     let config = NatsConfig {
-        node: &settings.node,
+        name: settings.node.as_str(),
+        role: Role::Engine { monitor: settings.listen.monitor },
         client: settings.listen.client,
-        monitor: settings.listen.monitor,
         store_dir: dir.path(),
         limits: Limits::derive(0, 0),
+        cluster: None,
     };
     let path = nats_server::write_config(dir.path(), &config)?;
     nats_server::check_config(&settings.engine.binary, &path).await

@@ -8,7 +8,7 @@ mod register;
 mod run;
 mod status;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,6 +59,12 @@ impl Environment {
 }
 
 impl Environment {
+    /// Where programs are looked up.
+    fn path(&self) -> Option<&OsStr> {
+        let path = self.for_children.iter().find(|(name, _)| name == "PATH");
+        path.map(|(_, value)| value.as_os_str())
+    }
+
     /// The limits of the registry's algorithm.
     fn limits(&self) -> Limits {
         let limits = Limits::default();

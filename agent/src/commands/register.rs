@@ -16,7 +16,7 @@ use crate::files::private_dir;
 use crate::settings::Settings;
 use crate::share::ShareDir;
 use crate::share::lane::Lane;
-use crate::steps::{DirStep, Registrar, address};
+use crate::steps::{DirStep, Registrar, SecretsKeeper, address};
 
 pub(super) fn run(
     settings: &Arc<Settings>,
@@ -116,6 +116,9 @@ async fn register(
     // For the lock that keeps this host's updaters in a queue.
     private_dir(&settings.runtime_dir).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
     let address = address::find(settings.address)?;
+    // Before the first entry: whoever sees one lives by what was founded.
+    private_dir(&settings.state_dir).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
+    SecretsKeeper::new(registrar.clone()).ensure(&dir).await?;
     let claimed = registrar.register(&dir, address).await?;
     Ok(Shown {
         action: claimed.action.as_str(),

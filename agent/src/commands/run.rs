@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{CommandResult, Environment, Failure};
-use crate::child::{Children, Limits as ChildLimits, SupervisorHandle};
+use crate::child::{Children, Limits as ChildLimits};
 use crate::cli::Common;
-use crate::driver::{Driver, Ending, LastRead, Parts, Request, Seen};
+use crate::cluster::gather::Gatherer;
+use crate::driver::{Driver, Ending, LastRead, Parts, Request, SecretsRead, Seen, Supervisors};
 use crate::fault::chain;
 use crate::files::private_dir;
 use crate::health::{EngineView, Events, Findings, Server, Snapshot};
@@ -82,23 +83,28 @@ async fn serve(
 ) -> Result<Ending, Failure> {
     let children =
         Children::open(&settings.state_dir, &settings.runtime_dir, environment.for_children.clone())?;
-    let engine = children.supervise("engine", ChildLimits::default())?;
+    let children = Supervisors {
+        engine: children.supervise("engine", ChildLimits::default())?,
+        witness: children.supervise("witness", ChildLimits::default())?,
+    };
     let stop = CancellationToken::new();
     let (requests, inbox) = mpsc::channel(4);
     listen_for_signals(&requests).map_err(|err| Failure::new("no_signals", err))?;
     let kept = Kept::new(&settings.state_dir);
-    let seen = seen_before(&kept);
+    let seen = seen_before(&settings, &kept);
     let (snapshots, published) = watch::channel(Arc::new(first_snapshot(&settings)));
-    let server = Server::start(settings.listen.health, published, stop.clone());
     let (targets, for_prober) = watch::channel(seen.clone());
-    let (running, runs) = watch::channel(false);
+    let gatherer = Gatherer::new(Arc::clone(&settings), for_prober.clone(), published.clone());
+    let answering = tokio::spawn(gatherer.clone().answer());
+    let server = Server::start(settings.listen.health, published, Arc::new(gatherer), stop.clone());
+    let (running, runs) = watch::channel(None);
     let (observer, observations) = mpsc::channel(4);
     let prober = tokio::spawn(probe::run(Arc::clone(&settings), runs, for_prober, observer));
     let (wanter, wants) = mpsc::unbounded_channel();
     let parts = Parts {
-        steps: steps::all(&settings, environment.limits(), kept, wanter),
+        steps: steps::all(&settings, environment.limits(), kept, &wanter, environment.path()),
         seen,
-        engine,
+        children,
         observations,
         targets,
         running,
@@ -108,28 +114,39 @@ async fn serve(
         reload_allowed: reload_check(common.config.clone(), environment.executable.clone()),
         settings,
     };
-    let (ending, engine) = Driver::new(parts, systemd::Notifier::of_process()).run().await;
+    let (ending, children) = Driver::new(parts, systemd::Notifier::of_process()).run().await;
     prober.abort();
-    end_children(ending, engine).await;
+    answering.abort();
+    end_children(ending, children).await;
     stop.cancel();
     server.stopped().await;
     Ok(ending)
 }
 
-async fn end_children(ending: Ending, engine: SupervisorHandle) {
+async fn end_children(ending: Ending, children: Supervisors) {
+    let Supervisors { engine, witness } = children;
     match ending {
-        Ending::Reload => engine.detach().await,
-        Ending::Stop => match engine.shutdown().await {
-            Ok(()) => tracing::info!("the engine is stopped"),
-            Err(fault) => tracing::error!(reason = fault.reason.code(), "{fault}"),
-        },
+        Ending::Reload => {
+            tokio::join!(engine.detach(), witness.detach());
+        }
+        Ending::Stop => {
+            let (engine, witness) = tokio::join!(engine.shutdown(), witness.shutdown());
+            for (name, ended) in [("engine", engine), ("witness", witness)] {
+                match ended {
+                    Ok(()) => tracing::info!("the {name} is stopped"),
+                    Err(fault) => tracing::error!(reason = fault.reason.code(), "the {name}: {fault}"),
+                }
+            }
+        }
     }
 }
 
 /// What an earlier life left: the registry as it was last seen, and whether this node was taken out.
-fn seen_before(kept: &Kept) -> Seen {
+fn seen_before(settings: &Settings, kept: &Kept) -> Seen {
     Seen {
         registry: kept.registry().map(|registry| Arc::new(LastRead { registry, at: None })),
+        secrets: steps::kept_secrets(&settings.state_dir)
+            .map(|secrets| Arc::new(SecretsRead { secrets, at: None })),
         removed: kept.marked().map(Into::into),
         ..Seen::default()
     }

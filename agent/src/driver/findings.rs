@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use forest_core::health::Status;
 use forest_core::reason::Reason;
+use forest_core::secrets::Duty;
 
 use crate::child::{ChildPhase, ChildStatus};
 use crate::driver::machine::{Machine, Standing};
@@ -27,6 +28,8 @@ pub struct Sources<'a> {
     pub seen: &'a Seen,
     /// The engine's process.
     pub engine: &'a ChildStatus,
+    /// The witness's process.
+    pub witness: &'a ChildStatus,
     /// Why the engine is not well, by its last words; made outside, because it may look at who holds a port.
     pub diagnosis: Option<&'a Fault>,
     /// What the prober saw last of the engine that runs now.
@@ -41,7 +44,7 @@ pub fn findings(sources: &Sources<'_>) -> Findings {
     Findings {
         engine_process: engine_process(sources),
         nats_server: nats(sources, nats_check),
-        nats_jetstream: nats(sources, jetstream_check).at_most_warn_unless_starting(),
+        nats_jetstream: jetstream(sources),
         peers_reachable: peers(sources),
         registry_entry: registry(sources),
         share_mounted: share(sources),
@@ -89,7 +92,10 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             let message = "the engine writes more into its log than anybody can read; the oldest is dropped";
             return Some(Fault::new(Reason::EngineLogFlood, message));
         }
-        return trouble(sources.settings.engine.kind, &status.log_tail);
+        let goes_on = [Reason::EngineReloadRefused, Reason::EngineConfigRefused, Reason::StandaloneStore];
+        return fault_of(sources, StepName::Engine)
+            .filter(|fault| goes_on.contains(&fault.reason))
+            .or_else(|| trouble(sources.settings.engine.kind, &status.log_tail));
     }
     if let Some(since) = &sources.seen.removed {
         return Some(Fault::new(
@@ -97,16 +103,90 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             format!("taken out on purpose at {since}, so no engine runs"),
         ));
     }
-    let of_step = |step| match sources.machine.record(step).map(|record| &record.standing) {
-        Some(Standing::Differs(fault)) => Some(fault.clone()),
-        _ => None,
-    };
+    let of_step = |step| fault_of(sources, step);
     of_step(StepName::DataDir)
         .or_else(|| of_step(StepName::Binaries))
         .or_else(|| sources.diagnosis.cloned())
         .or_else(|| of_step(StepName::Engine))
         .or_else(|| of_step(StepName::NodeInfo))
         .or_else(|| of_step(StepName::Address))
+}
+
+/// The fault of a step that was looked at and does not stand.
+fn fault_of(sources: &Sources<'_>, step: StepName) -> Option<Fault> {
+    match &sources.machine.record(step)?.standing {
+        Standing::Differs(fault) => Some(fault.clone()),
+        _ => None,
+    }
+}
+
+/// JetStream, and what else the cluster says of itself.
+fn jetstream(sources: &Sources<'_>) -> Finding {
+    let found = nats(sources, jetstream_check).at_most_warn_unless_starting();
+    let fault = match found.reason {
+        Some(Reason::JetstreamNoLeader) => quorum_lost(sources),
+        None => suspects(sources).or_else(|| witness_ill(sources)),
+        Some(_) => None,
+    };
+    match fault {
+        Some(fault) => Finding::of(Status::Warn, &fault, found.observed, found.at.unwrap_or(sources.now)),
+        None => found,
+    }
+}
+
+/// Without a leader: are too few members reachable for one?
+fn quorum_lost(sources: &Sources<'_>) -> Option<Fault> {
+    let (view, observation) = (&sources.seen.view, sources.observation?);
+    let reachable: Vec<&str> =
+        observation.peers.iter().filter(|peer| peer.tcp).map(|peer| peer.node.as_str()).collect();
+    let me = sources.settings.node.as_str();
+    let witness = match duty(sources) {
+        Some(duty) if duty.node == me => sources.witness.pid().is_some(),
+        Some(duty) => reachable.contains(&duty.node.as_str()),
+        None => false,
+    };
+    let here = u64::try_from(1 + reachable.len() + usize::from(witness)).unwrap_or(u64::MAX);
+    (view.size > 0 && here * 2 <= view.size).then(|| {
+        let message =
+            format!("{here} of the meta group's {} members can be reached, too few for a leader", view.size);
+        Fault::new(Reason::QuorumLost, message)
+    })
+}
+
+/// Members that the leader has lost sight of: the first honest sign of a death.
+fn suspects(sources: &Sources<'_>) -> Option<Fault> {
+    let group = sources.seen.view.group.as_ref()?;
+    let behind: Vec<_> =
+        group.members.iter().filter(|member| !member.current).map(|member| member.name.as_str()).collect();
+    (!behind.is_empty()).then(|| {
+        let message = format!(
+            "the meta leader {} says that these are not current: {}",
+            group.leader,
+            behind.join(", ")
+        );
+        Fault::new(Reason::MemberNotCurrent, message)
+    })
+}
+
+/// The witness that this node keeps, where it does not run.
+fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
+    let duty = duty(sources).filter(|duty| duty.node == sources.settings.node.as_str())?;
+    if sources.witness.pid().is_some() {
+        return None;
+    }
+    let wanted = sources.machine.stands(StepName::Witness);
+    let down = || {
+        let exit = sources.witness.last_exit.as_ref();
+        let how = exit.map_or(String::new(), |exit| format!(", it ended at {}", exit.time));
+        Fault::new(Reason::WitnessDown, format!("the witness {} does not run{how}", duty.name))
+    };
+    fault_of(sources, StepName::Witness)
+        .filter(|fault| fault.reason != Reason::WitnessDown)
+        .or_else(|| wanted.then(down))
+}
+
+fn duty<'a>(sources: &Sources<'a>) -> Option<&'a Duty> {
+    sources.seen.secrets.as_ref()?.secrets.record()?.witness.as_ref()
 }
 
 fn nats(sources: &Sources<'_>, judge: fn(&crate::engine::probe::EngineObservation) -> Verdict) -> Finding {
@@ -178,7 +258,10 @@ fn registry(sources: &Sources<'_>) -> Finding {
                 format!("the registry was found corrupt and put right; what stood there is in {copies}");
             Finding::of(Status::Warn, &Fault::new(Reason::RegistryQuarantined, message), observed, at)
         }
-        Standing::Stands(detail) => Finding::pass(observed, detail.clone(), at),
+        Standing::Stands(detail) => match fault_of(sources, StepName::Secrets) {
+            Some(fault) => Finding::of(Status::Warn, &fault, observed, at),
+            None => Finding::pass(observed, detail.clone(), at),
+        },
         Standing::Differs(fault) => Finding::of(Status::Warn, fault, observed, at),
         Standing::Held(holder) => match held_by(sources, *holder) {
             Some(fault) => Finding::of(Status::Warn, &fault, observed, at),

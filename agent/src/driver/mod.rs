@@ -12,6 +12,6 @@ mod step;
 mod task;
 
 pub use findings::{Sources, findings};
-pub use seen::{Fact, FileIdentity, LastRead, Seen};
+pub use seen::{ChildView, Fact, FileIdentity, LastRead, SecretsRead, Seen};
 pub use step::{Look, Looked, Step, StepName};
-pub use task::{Driver, Ending, Parts, Request};
+pub use task::{ChildName, Driver, Ending, Parts, Request, Supervisors, Wants};

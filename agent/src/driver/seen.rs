@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use forest_core::address::Address;
 use forest_core::registry::Registry;
+use forest_core::secrets::Secrets;
 
+use crate::child::{ChildPhase, ChildStatus};
+use crate::cluster::view::View;
 use crate::share::ShareDir;
 
 /// What the steps know of each other. A clone is cheap.
@@ -19,6 +22,14 @@ pub struct Seen {
     pub share_latency: Option<Duration>,
     /// The last good registry, read now or kept from an earlier life.
     pub registry: Option<Arc<LastRead>>,
+    /// The forest's secrets, read now or kept from an earlier life.
+    pub secrets: Option<Arc<SecretsRead>>,
+    /// The engine's process.
+    pub engine: ChildView,
+    /// The witness's process.
+    pub witness: ChildView,
+    /// What the servers last told of the cluster.
+    pub view: Arc<View>,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
@@ -36,6 +47,34 @@ pub struct LastRead {
     pub at: Option<Instant>,
 }
 
+/// Secrets that could be read; a founding is recorded in them.
+#[derive(Debug, Clone)]
+pub struct SecretsRead {
+    /// Their content.
+    pub secrets: Secrets,
+    /// When they were read from the share; `None`: they are the copy kept in state_dir.
+    pub at: Option<Instant>,
+}
+
+/// A child's process, as far as steps need to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChildView {
+    /// While it lives and nobody asked it to end.
+    pub pid: Option<u32>,
+    /// It lives, or will by itself.
+    pub active: bool,
+    /// It was asked to end, and has.
+    pub stopped: bool,
+}
+
+impl From<&ChildStatus> for ChildView {
+    fn from(status: &ChildStatus) -> Self {
+        let stopped = matches!(status.phase, ChildPhase::Stopped { .. });
+        let active = !stopped && status.phase != ChildPhase::Idle;
+        Self { pid: status.pid(), active, stopped }
+    }
+}
+
 /// What changes whenever a file is replaced or written to: device, inode, time of change in ns.
 pub type FileIdentity = (u64, u64, i128);
 
@@ -50,6 +89,8 @@ pub enum Fact {
     NoDir,
     /// A good registry.
     Registry(Arc<LastRead>),
+    /// Good secrets.
+    Secrets(Arc<SecretsRead>),
     /// The corrupt copies that lie there now.
     CorruptCopies(Vec<String>),
     /// Which file the engine's executable is now.
@@ -69,6 +110,7 @@ impl Seen {
             }
             Fact::NoDir => self.dir = None,
             Fact::Registry(read) => self.registry = Some(read),
+            Fact::Secrets(read) => self.secrets = Some(read),
             Fact::CorruptCopies(names) => self.corrupt_copies = names.into(),
             Fact::Binary(identity) => self.binary = Some(identity),
             Fact::Removed(since) => self.removed = since.map(Into::into),

@@ -18,21 +18,27 @@ pub enum StepName {
     DataDir,
     /// The engine's executable is there.
     Binaries,
+    /// The forest is founded, and its secrets are there.
+    Secrets,
     /// Our entry stands in the registry.
     Registry,
+    /// The witness runs where and as long as it is needed.
+    Witness,
     /// The engine is wanted as it should be.
     Engine,
 }
 
 impl StepName {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Address,
         Self::Share,
         Self::NodeInfo,
         Self::DataDir,
         Self::Binaries,
+        Self::Secrets,
         Self::Registry,
+        Self::Witness,
         Self::Engine,
     ];
 
@@ -45,7 +51,9 @@ impl StepName {
             Self::NodeInfo => "node_info",
             Self::DataDir => "data_dir",
             Self::Binaries => "binaries",
+            Self::Secrets => "secrets",
             Self::Registry => "registry",
+            Self::Witness => "witness",
             Self::Engine => "engine",
         }
     }
@@ -56,7 +64,9 @@ impl StepName {
     pub fn needs(self) -> &'static [Self] {
         match self {
             Self::Address | Self::Share | Self::NodeInfo | Self::DataDir | Self::Binaries => &[],
+            Self::Secrets => &[Self::Share],
             Self::Registry => &[Self::Address, Self::Share],
+            Self::Witness => &[Self::Address],
             Self::Engine => &[Self::Address, Self::NodeInfo, Self::DataDir, Self::Binaries],
         }
     }

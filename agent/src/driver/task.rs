@@ -14,7 +14,7 @@ use crate::child::{ChildStatus, SupervisorHandle, Want};
 use crate::driver::diagnosis::{diagnose, port_is_free};
 use crate::driver::findings::{Sources, findings};
 use crate::driver::machine::{Action, Event, Machine};
-use crate::driver::seen::Seen;
+use crate::driver::seen::{ChildView, Seen};
 use crate::driver::step::{Looked, Step, StepName};
 use crate::fault::Fault;
 use crate::health::{EngineView, Finding, Snapshot};
@@ -38,6 +38,27 @@ pub enum Request {
     Reload,
 }
 
+/// Which child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildName {
+    /// The engine.
+    Engine,
+    /// The witness.
+    Witness,
+}
+
+/// Where steps say what they want of the children.
+pub type Wants = mpsc::UnboundedSender<(ChildName, Want)>;
+
+/// The supervisors of an agent's children.
+#[derive(Debug)]
+pub struct Supervisors {
+    /// Of the engine.
+    pub engine: SupervisorHandle,
+    /// Of the witness.
+    pub witness: SupervisorHandle,
+}
+
 /// How the driver ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -55,18 +76,18 @@ pub struct Parts {
     pub steps: Vec<(StepName, Arc<dyn Step>)>,
     /// What is known already: the kept registry, a removal.
     pub seen: Seen,
-    /// The engine's supervisor.
-    pub engine: SupervisorHandle,
+    /// The children's supervisors.
+    pub children: Supervisors,
     /// What the prober sees.
     pub observations: mpsc::Receiver<Observation>,
     /// What the prober is to look at.
     pub targets: watch::Sender<Seen>,
     /// Where the snapshots go.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// Told whether the engine has a process.
-    pub running: watch::Sender<bool>,
-    /// What the engine's step wants of the supervisor.
-    pub wants: mpsc::UnboundedReceiver<Want>,
+    /// Told the engine's pid.
+    pub running: watch::Sender<Option<u32>>,
+    /// What the steps want of the supervisors.
+    pub wants: mpsc::UnboundedReceiver<(ChildName, Want)>,
     /// Requests, from signals.
     pub requests: mpsc::Receiver<Request>,
     /// May a reload go ahead? Says why not.
@@ -87,6 +108,7 @@ pub struct Driver {
     machine: Machine,
     seen: Seen,
     engine: watch::Receiver<ChildStatus>,
+    witness: watch::Receiver<ChildStatus>,
     observation: Option<Observation>,
     diagnosis: Option<Fault>,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -100,7 +122,8 @@ impl Driver {
         let names: Vec<StepName> = parts.steps.iter().map(|(name, _)| *name).collect();
         let steps = parts.steps.iter().cloned().collect();
         let machine = Machine::new(&names, parts.settings.poll_interval.max(Duration::from_secs(1)));
-        let engine = parts.engine.status();
+        let engine = parts.children.engine.status();
+        let witness = parts.children.witness.status();
         let seen = parts.seen.clone();
         Self {
             parts,
@@ -108,6 +131,7 @@ impl Driver {
             machine,
             seen,
             engine,
+            witness,
             observation: None,
             diagnosis: None,
             jobs: FuturesUnordered::new(),
@@ -119,7 +143,7 @@ impl Driver {
     ///
     /// Cancel safety: every arm only awaits a receiver, a timer or the set of jobs, all of which keep what they
     /// hold when another arm is taken.
-    pub async fn run(mut self) -> (Ending, SupervisorHandle) {
+    pub async fn run(mut self) -> (Ending, Supervisors) {
         let mut passes = tokio::time::interval(self.parts.settings.poll_interval);
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT.min(self.parts.settings.poll_interval));
@@ -134,8 +158,9 @@ impl Driver {
                 _ = beats.tick() => self.systemd.alive(),
                 Some(done) = self.jobs.next() => self.done(done),
                 Ok(()) = self.engine.changed() => self.engine_changed(),
+                Ok(()) = self.witness.changed() => self.witness_changed(),
                 Some(observation) = self.parts.observations.recv() => self.observed(observation),
-                Some(want) = self.parts.wants.recv() => self.parts.engine.want(want),
+                Some((child, want)) = self.parts.wants.recv() => self.tell(child, want),
                 request = self.parts.requests.recv() => match request {
                     Some(Request::Reload) => {
                         if self.reload_allowed().await {
@@ -187,7 +212,7 @@ impl Driver {
                 }
                 if binary.is_some() && self.seen.binary != binary {
                     // Another executable: what the last one died of says nothing about it.
-                    self.parts.engine.retry();
+                    self.parts.children.engine.retry();
                 }
                 self.parts.targets.send_replace(self.seen.clone());
                 self.feed(Event::Looked(name, looked.result));
@@ -204,7 +229,7 @@ impl Driver {
             Done::Diagnosed(fault) => self.diagnosis = fault,
             Done::PortSeen { free } => {
                 if free {
-                    self.parts.engine.retry();
+                    self.parts.children.engine.retry();
                 }
             }
         }
@@ -212,9 +237,13 @@ impl Driver {
 
     fn engine_changed(&mut self) {
         let status = self.engine.borrow_and_update().clone();
-        let runs = status.pid().is_some();
-        self.parts.running.send_replace(runs);
-        if runs {
+        let before = std::mem::replace(&mut self.seen.engine, ChildView::from(&status));
+        let pid = status.pid();
+        self.parts.running.send_if_modified(|known| std::mem::replace(known, pid) != pid);
+        if before != self.seen.engine {
+            self.feed(Event::PassDue);
+        }
+        if pid.is_some() {
             self.diagnosis = None;
             return;
         }
@@ -224,6 +253,13 @@ impl Driver {
         // It may look through /proc for who holds a port.
         let diagnosis = tokio::task::spawn_blocking(move || diagnose(kind, &status));
         self.jobs.push(Box::pin(async move { Done::Diagnosed(diagnosis.await.unwrap_or_default()) }));
+    }
+
+    fn witness_changed(&mut self) {
+        let view = ChildView::from(&*self.witness.borrow_and_update());
+        if std::mem::replace(&mut self.seen.witness, view) != view {
+            self.feed(Event::PassDue);
+        }
     }
 
     fn look_at_taken_port(&mut self) {
@@ -236,8 +272,21 @@ impl Driver {
     }
 
     fn observed(&mut self, observation: Observation) {
-        self.parts.engine.healthy(observation.engine_is_well());
+        self.parts.children.engine.healthy(observation.engine_is_well());
+        // A leader that has come, a member that is current now: steps wait for it.
+        let changed = *self.seen.view != observation.view;
+        self.seen.view = Arc::new(observation.view.clone());
         self.observation = Some(observation);
+        if changed {
+            self.feed(Event::PassDue);
+        }
+    }
+
+    fn tell(&self, child: ChildName, want: Want) {
+        match child {
+            ChildName::Engine => self.parts.children.engine.want(want),
+            ChildName::Witness => self.parts.children.witness.want(want),
+        }
     }
 
     /// Says in the log, in the events and to systemd what changed, and publishes.
@@ -249,6 +298,7 @@ impl Driver {
             machine: &self.machine,
             seen: &self.seen,
             engine: &status,
+            witness: &self.witness.borrow(),
             diagnosis: self.diagnosis.as_ref(),
             observation: self.observation.as_ref(),
             now,
@@ -305,12 +355,12 @@ impl Driver {
         }
     }
 
-    fn end(self, ending: Ending) -> (Ending, SupervisorHandle) {
+    fn end(self, ending: Ending) -> (Ending, Supervisors) {
         match ending {
             Ending::Stop => self.systemd.stopping(),
             Ending::Reload => self.systemd.reloading(),
         }
-        (ending, self.parts.engine)
+        (ending, self.parts.children)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod nats_config;
 pub mod nats_server;
 pub mod nimsforest;
+pub mod planned;
 pub mod ports;
 pub mod probe;
 pub mod verdict;

@@ -39,6 +39,9 @@ pub struct Varz {
     pub host: String,
     /// Port that clients connect to; 0 for ever where it is random and was asked for before it was known.
     pub port: u16,
+    /// Its cluster; the default on a standalone server.
+    #[serde(default)]
+    pub cluster: VarzCluster,
     /// Per cent of one core.
     #[serde(default)]
     pub cpu: f64,
@@ -57,6 +60,14 @@ pub struct Varz {
     /// Clients it had to drop because they did not keep up.
     #[serde(default)]
     pub slow_consumers: u64,
+}
+
+/// The cluster in /varz.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct VarzCluster {
+    /// Its name.
+    pub name: String,
 }
 
 /// /healthz: the server on itself.

@@ -9,45 +9,114 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use forest_core::id::NodeId;
+use forest_core::secrets::Credentials;
 
 use crate::engine::limits::Limits;
+
+/// What begins the tag that every real node has and no witness: streams are placed by it, one replica a tag.
+const TAG: &str = "node:";
 
 /// What the configuration is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct NatsConfig<'a> {
-    /// The node: server_name, and the tag by which streams are placed.
-    pub node: &'a NodeId,
+    /// The server's name.
+    pub name: &'a str,
+    /// What it is.
+    pub role: Role,
     /// Where clients connect.
     pub client: SocketAddr,
-    /// Where monitoring answers.
-    pub monitor: SocketAddr,
     /// JetStream's directory; nats-server makes `jetstream` in it.
     pub store_dir: &'a Path,
     /// JetStream's limits.
     pub limits: Limits,
+    /// The cluster; `None`: a standalone server.
+    pub cluster: Option<Cluster<'a>>,
+}
+
+/// What a server is to the forest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A node's engine, tagged as a place for streams.
+    Engine {
+        /// Where monitoring answers.
+        monitor: SocketAddr,
+    },
+    /// A vote in the meta group, and no place for streams.
+    Witness,
+}
+
+/// How a server is part of its cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Cluster<'a> {
+    /// The cluster's name: the forest's.
+    pub name: &'a str,
+    /// Where routes come in.
+    pub listen: SocketAddr,
+    /// The address that others are told.
+    pub advertise: SocketAddr,
+    /// Where the servers of the forest take routes, this one's own address too.
+    pub routes: &'a [SocketAddr],
+    /// How servers know each other; `None`: they take anybody, as NimsForest does.
+    pub route: Option<&'a Credentials>,
+    /// The user of the system account.
+    pub sys: &'a Credentials,
 }
 
 impl NatsConfig<'_> {
-    /// The configuration's text; the same for the same values.
+    /// The configuration's text; the same for the same values. It holds passwords.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Text::default();
         text.comment("written by forest-agent; changes are overwritten");
-        text.value("server_name", &quote(self.node.as_str().as_bytes()));
+        text.value("server_name", &quote(self.name.as_bytes()));
         text.value("listen", &quote(self.client.to_string().as_bytes()));
-        text.value("http", &quote(self.monitor.to_string().as_bytes()));
-        let tag = format!("node:{}", self.node);
-        text.value("server_tags", &format!("[{}]", quote(tag.as_bytes())));
-        text.value("lame_duck_duration", "\"30s\"");
-        text.value("lame_duck_grace_period", "\"3s\"");
+        if let Role::Engine { monitor } = self.role {
+            text.value("http", &quote(monitor.to_string().as_bytes()));
+            let tag = format!("{TAG}{}", self.name);
+            text.value("server_tags", &format!("[{}]", quote(tag.as_bytes())));
+            text.value("lame_duck_duration", "\"30s\"");
+            text.value("lame_duck_grace_period", "\"3s\"");
+        }
         text.block("jetstream", |block| {
             block.value("store_dir", &quote(self.store_dir.as_os_str().as_bytes()));
             block.value("max_memory_store", &self.limits.max_memory.to_string());
             block.value("max_file_store", &self.limits.max_file.to_string());
+            if self.cluster.is_some() {
+                block.value("unique_tag", &quote(TAG.as_bytes()));
+            }
         });
+        if let Some(cluster) = &self.cluster {
+            text.block("accounts", |block| {
+                block
+                    .block("\"$SYS\"", |block| block.value("users", &format!("[{{{}}}]", user(cluster.sys))));
+            });
+            text.block("cluster", |block| cluster.render(block));
+        }
         text.text
     }
+}
+
+impl Cluster<'_> {
+    fn render(&self, block: &mut Text) {
+        block.value("name", &quote(self.name.as_bytes()));
+        block.value("listen", &quote(self.listen.to_string().as_bytes()));
+        block.value("advertise", &quote(self.advertise.to_string().as_bytes()));
+        if let Some(route) = self.route {
+            block.value("authorization", &format!("{{{}, timeout: 2}}", user(route)));
+        }
+        let credentials = self
+            .route
+            .map_or(String::new(), |Credentials { user, password }| format!("{user}:{}@", password.expose()));
+        block.list(
+            "routes",
+            self.routes.iter().map(|at| quote(format!("nats://{credentials}{at}").as_bytes())),
+        );
+    }
+}
+
+fn user(credentials: &Credentials) -> String {
+    let Credentials { user, password } = credentials;
+    format!("user: {}, password: {}", quote(user.as_bytes()), quote(password.expose().as_bytes()))
 }
 
 /// A text that grows by lines, indented by blocks.
@@ -69,6 +138,14 @@ impl Text {
 
     fn value(&mut self, key: &str, value: &str) {
         self.line(&format!("{key}: {value}"));
+    }
+
+    fn list(&mut self, key: &str, items: impl Iterator<Item = String>) {
+        self.line(&format!("{key}: ["));
+        self.depth += 1;
+        items.for_each(|item| self.line(&item));
+        self.depth -= 1;
+        self.line("]");
     }
 
     fn block(&mut self, key: &str, content: impl FnOnce(&mut Self)) {
@@ -96,70 +173,4 @@ fn quote(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn render(store_dir: &Path) -> String {
-        NatsConfig {
-            node: &"grove-node-1".parse().unwrap(),
-            client: "127.0.0.1:4222".parse().unwrap(),
-            monitor: "[::]:8222".parse().unwrap(),
-            store_dir,
-            limits: Limits { max_memory: 1 << 28, max_file: 1 << 33 },
-        }
-        .render()
-    }
-
-    #[test]
-    fn the_whole_text() {
-        insta::assert_snapshot!(render(Path::new("/var/lib/nimsforest/jetstream")), @r#"
-        # written by forest-agent; changes are overwritten
-        server_name: "grove-node-1"
-        listen: "127.0.0.1:4222"
-        http: "[::]:8222"
-        server_tags: ["node:grove-node-1"]
-        lame_duck_duration: "30s"
-        lame_duck_grace_period: "3s"
-        jetstream {
-          store_dir: "/var/lib/nimsforest/jetstream"
-          max_memory_store: 268435456
-          max_file_store: 8589934592
-        }
-        "#);
-    }
-
-    fn unquote(quoted: &str) -> Vec<u8> {
-        let mut rest = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap().bytes();
-        let mut bytes = Vec::new();
-        while let Some(byte) = rest.next() {
-            if byte == b'\\' {
-                assert_eq!(rest.next(), Some(b'x'));
-                let digits = [rest.next().unwrap(), rest.next().unwrap()];
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
-            } else {
-                bytes.push(byte);
-            }
-        }
-        bytes
-    }
-
-    proptest! {
-        #[test]
-        fn quoted_strings_read_back_and_cannot_end_early(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let quoted = quote(&bytes);
-            prop_assert_eq!(quoted.bytes().filter(|byte| *byte == b'"').count(), 2);
-            prop_assert!(quoted.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
-            prop_assert_eq!(unquote(&quoted), bytes);
-        }
-
-        #[test]
-        fn no_path_changes_the_shape(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let text = render(Path::new(OsStr::from_bytes(&bytes)));
-            prop_assert_eq!(text.lines().count(), render(Path::new("/x")).lines().count());
-        }
-    }
-}
+mod tests;

@@ -96,17 +96,18 @@ mod tests {
 
     use super::*;
     use crate::engine::limits::Limits;
+    use crate::engine::nats_config::Role;
 
     #[test]
     fn the_file_is_private_and_written_only_when_it_differs() {
         let dir = tempfile::tempdir().unwrap();
-        let node = "grove-node-1".parse().unwrap();
         let mut config = NatsConfig {
-            node: &node,
+            name: "grove-node-1",
+            role: Role::Engine { monitor: "127.0.0.1:8222".parse().unwrap() },
             client: "127.0.0.1:4222".parse().unwrap(),
-            monitor: "127.0.0.1:8222".parse().unwrap(),
             store_dir: Path::new("/x"),
             limits: Limits::derive(0, 0),
+            cluster: None,
         };
         let path = write_config(dir.path(), &config).unwrap();
         let first = fs::metadata(&path).unwrap();

@@ -9,5 +9,5 @@ mod snapshot;
 
 pub use events::{EventRecord, Events};
 pub use report::{Audience, report};
-pub use server::{Server, router};
+pub use server::{Forest, Server, router};
 pub use snapshot::{EngineView, Finding, Findings, Observed, Peer, Snapshot};

@@ -1,17 +1,19 @@
 //! The agent's HTTP: every answer comes from the last published snapshot, so it comes at once whatever the share
 //! or the engine are doing.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRef, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use forest_core::health::{CONTENT_TYPE, HealthReport, Status};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -21,6 +23,25 @@ use tokio_util::sync::CancellationToken;
 use crate::health::{Audience, Snapshot, report};
 
 type Snapshots = watch::Receiver<Arc<Snapshot>>;
+
+/// Who can tell of the whole forest.
+pub trait Forest: Send + Sync {
+    /// Every node of the forest with its report; `None`: it did not answer in time.
+    fn gather(&self) -> BoxFuture<'static, BTreeMap<String, Option<HealthReport>>>;
+}
+
+/// What the answers are made of.
+#[derive(Clone)]
+struct Sources {
+    snapshots: Snapshots,
+    forest: Arc<dyn Forest>,
+}
+
+impl FromRef<Sources> for Snapshots {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.snapshots.clone()
+    }
+}
 
 /// After so many intervals without progress of the driver, /livez fails.
 const DEAD_AFTER: u32 = 6;
@@ -35,10 +56,15 @@ impl Server {
     /// Serves `router` on `address` until `stop`. A port that is taken is tried again and again: the agent never
     /// ends because of its surroundings.
     #[must_use]
-    pub fn start(address: SocketAddr, snapshots: Snapshots, stop: CancellationToken) -> Self {
+    pub fn start(
+        address: SocketAddr,
+        snapshots: Snapshots,
+        forest: Arc<dyn Forest>,
+        stop: CancellationToken,
+    ) -> Self {
         let task = tokio::spawn(async move {
             tokio::select! {
-                () = serve(address, snapshots, stop.clone()) => {}
+                () = serve(address, router(snapshots, forest), stop.clone()) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -53,7 +79,7 @@ impl Server {
     }
 }
 
-async fn serve(address: SocketAddr, snapshots: Snapshots, stop: CancellationToken) {
+async fn serve(address: SocketAddr, app: Router, stop: CancellationToken) {
     let pauses = ExponentialBuilder::default()
         .with_max_delay(Duration::from_secs(30))
         .with_jitter()
@@ -63,7 +89,7 @@ async fn serve(address: SocketAddr, snapshots: Snapshots, stop: CancellationToke
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 tracing::info!("health is served on http://{address}/health");
-                let app = router(snapshots.clone()).into_make_service_with_connect_info::<SocketAddr>();
+                let app = app.clone().into_make_service_with_connect_info::<SocketAddr>();
                 let stopping = stop.clone().cancelled_owned();
                 match axum::serve(listener, app).with_graceful_shutdown(stopping).await {
                     Ok(()) => return,
@@ -79,14 +105,15 @@ async fn serve(address: SocketAddr, snapshots: Snapshots, stop: CancellationToke
 }
 
 /// The routes, answered from `snapshots`. Needs connect info of a [`SocketAddr`].
-pub fn router(snapshots: Snapshots) -> Router {
+pub fn router(snapshots: Snapshots, forest: Arc<dyn Forest>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/events", get(events))
+        .route("/forest", get(whole_forest))
         .fallback(unknown)
-        .with_state(snapshots)
+        .with_state(Sources { snapshots, forest })
 }
 
 fn current(snapshots: &Snapshots, caller: SocketAddr) -> (Arc<Snapshot>, HealthReport) {
@@ -141,13 +168,43 @@ async fn readyz(
     verdict(ready, json!({"status": if ready { "pass" } else { "fail" }, "missing": missing}))
 }
 
+/// Every node's health, by one question to all; names those who do not answer.
+async fn whole_forest(
+    State(sources): State<Sources>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+) -> Json<Value> {
+    let snapshot = Arc::clone(&sources.snapshots.borrow());
+    let audience = Audience::of(caller.ip(), &snapshot);
+    let gathered = sources.forest.gather().await;
+    let silent: Vec<_> =
+        gathered.iter().filter(|(_, report)| report.is_none()).map(|(node, _)| node).collect();
+    let worst = gathered.values().flatten().map(|report| report.status).max().unwrap_or(Status::Fail);
+    let status = if silent.is_empty() { worst } else { worst.max(Status::Warn) };
+    let nodes: Vec<_> = gathered
+        .iter()
+        .map(|(node, report)| json!({"node_id": node, "health": report.clone().map(|report| seen_by(audience, report))}))
+        .collect();
+    Json(json!({"forest_id": snapshot.forest.as_str(), "status": status, "nodes": nodes, "silent": silent}))
+}
+
+/// A report of another node, as this caller may see it.
+fn seen_by(audience: Audience, mut report: HealthReport) -> HealthReport {
+    if audience == Audience::Stranger {
+        report.engine.log_tail.clear();
+        let peers = report.checks.peers_reachable.iter_mut().filter_map(|check| check.peers.as_mut());
+        peers.flatten().for_each(|peer| peer.address = None);
+    }
+    report
+}
+
 async fn events(State(snapshots): State<Snapshots>) -> Json<Value> {
     let snapshot = Arc::clone(&snapshots.borrow());
     Json(json!({"events": snapshot.events.all()}))
 }
 
 async fn unknown(request: Request) -> Response {
-    let message = format!("no {}; there are /health, /livez, /readyz and /events", request.uri().path());
+    let message =
+        format!("no {}; there are /health, /livez, /readyz, /events and /forest", request.uri().path());
     (StatusCode::NOT_FOUND, Json(json!({"error": {"reason": "not_found", "message": message}})))
         .into_response()
 }

@@ -1,6 +1,6 @@
 //! Step `engine`: the engine's supervisor wants what should run, from a configuration that was tested.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forest_core::address::Address;
@@ -8,116 +8,163 @@ use forest_core::reason::Reason;
 use forest_core::registry::Registry;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
 
-use crate::child::{Command, Want};
-use crate::driver::{Look, Looked, Seen, Step};
+use crate::child::Want;
+use crate::cluster::machine::EnginePlan;
+use crate::cluster::marker::MarkerFile;
+use crate::cluster::reload::reload;
+use crate::cluster::situation::Situation;
+use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
-use crate::engine::nats_config::NatsConfig;
+use crate::engine::nats_config::{Cluster, NatsConfig, Role};
+use crate::engine::planned::Planned;
 use crate::engine::{nats_server, nimsforest};
-use crate::fault::{Fault, chain};
-use crate::files::private_dir;
+use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
 /// The step. What it wants goes to the driver, which tells the supervisor.
+#[derive(Clone)]
 pub struct EngineStep {
     settings: Arc<Settings>,
-    wants: mpsc::UnboundedSender<Want>,
-    last: Arc<Mutex<Option<Want>>>,
+    wants: Wants,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What was done last.
+#[derive(Default)]
+struct Last {
+    want: Option<Want>,
+    /// The process that has certainly read this configuration.
+    loaded: Option<(u32, String)>,
 }
 
 impl EngineStep {
     /// The step for this node.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, wants: mpsc::UnboundedSender<Want>) -> Self {
+    pub fn new(settings: Arc<Settings>, wants: Wants) -> Self {
         Self { settings, wants, last: Arc::default() }
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn want(&self, want: Want) {
+        self.last().want = Some(want.clone());
+        // Nobody listens only while the agent ends.
+        let _ = self.wants.send((ChildName::Engine, want));
+    }
+
+    fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
+        let last = self.last().want.clone();
+        let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
+        match wanted(&self.settings, seen)? {
+            Wanted::Stop(reason) => match last {
+                Some(Want::Stop { .. }) => Ok(Look::Stands(format!("stopped: {reason}"))),
+                _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
+            },
+            // A supervisor would start it again by itself.
+            Wanted::Hold(fault) if matches!(last, Some(Want::Run(_))) && seen.engine.pid.is_none() => {
+                Ok(Look::Differs(fault))
+            }
+            Wanted::Hold(fault) => Err(fault),
+            Wanted::Run(run) => {
+                let planned = &run.planned;
+                if last != Some(Want::Run(planned.command.clone())) || !planned.is_written() {
+                    return differs(
+                        Reason::EngineStarting,
+                        "the engine is not started yet, or has new peers",
+                    );
+                }
+                if run.note.is_some() {
+                    return differs(
+                        Reason::EngineStarting,
+                        "it is not noted yet that the engine is a member",
+                    );
+                }
+                if self.unread(seen, planned).is_some() {
+                    return differs(
+                        Reason::EngineReloadSilent,
+                        "the engine has not read its new configuration yet",
+                    );
+                }
+                let (program, file) = (planned.command.program.display(), planned.file.display());
+                Ok(Look::Stands(format!("{program} is wanted, by {file}")))
+            }
+        }
+    }
+
+    /// The running server, where it answers and it is not certain that it has read the configuration as it
+    /// stands. One that does not answer yet would die of the signal.
+    fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
+        let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
+        let reloads = self.settings.engine.kind == EngineKind::NatsServer;
+        let read = self.last().has_read(pid, planned);
+        (reloads && !read).then_some(pid)
+    }
+
+    async fn make_so(self, seen: Seen) -> Result<String, Fault> {
+        let run = match wanted(&self.settings, &seen)? {
+            Wanted::Stop(reason) => {
+                let done = format!("the engine is to stop: {reason}");
+                self.want(Want::Stop { reason });
+                return Ok(done);
+            }
+            Wanted::Hold(fault) => {
+                self.want(Want::Stop { reason: fault.message.clone() });
+                return Err(fault);
+            }
+            Wanted::Run(run) => run,
+        };
+        let planned = run.planned;
+        if let Some((founding, phase)) = &run.note {
+            MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+        }
+        planned.write()?;
+        if self.settings.engine.kind == EngineKind::NatsServer {
+            nats_server::check_config(&planned.command.program, &planned.file).await?;
+        }
+        let unread = self.unread(&seen, &planned);
+        let done = format!("the engine is to run by {}", planned.file.display());
+        self.want(Want::Run(planned.command.clone()));
+        let Some(pid) = unread else { return Ok(done) };
+        reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
+        self.last().loaded = Some((pid, planned.text));
+        Ok(format!("the engine (pid {pid}) has read its configuration"))
+    }
+}
+
+impl Last {
+    fn has_read(&self, pid: u32, planned: &Planned) -> bool {
+        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
     }
 }
 
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let looked = match wanted(&self.settings, &seen) {
-            Ok(Wanted::Stop(reason)) => Ok(match last {
-                Some(Want::Stop { .. }) => Look::Stands(format!("stopped: {reason}")),
-                _ => Look::Differs(Fault::new(Reason::EngineStopped, reason)),
-            }),
-            Ok(Wanted::Run(plan)) => {
-                Ok(if last == Some(Want::Run(plan.command.clone())) && plan.is_written() {
-                    Look::Stands(format!(
-                        "{} is wanted, by {}",
-                        plan.command.program.display(),
-                        plan.file.display()
-                    ))
-                } else {
-                    Look::Differs(Fault::new(Reason::EngineStarting, "the engine is not started yet"))
-                })
-            }
-            Err(fault) => Err(fault),
-        };
-        std::future::ready(looked.into()).boxed()
+        std::future::ready(self.compare(&seen).into()).boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
-        let (settings, wants, last) =
-            (Arc::clone(&self.settings), self.wants.clone(), Arc::clone(&self.last));
-        async move {
-            let (want, done) = match wanted(&settings, &seen)? {
-                Wanted::Stop(reason) => {
-                    let done = format!("the engine is to stop: {reason}");
-                    (Want::Stop { reason }, done)
-                }
-                Wanted::Run(plan) => {
-                    plan.write()?;
-                    if settings.engine.kind == EngineKind::NatsServer {
-                        nats_server::check_config(&settings.engine.binary, &plan.file).await?;
-                    }
-                    let done = format!("the engine is to run by {}", plan.file.display());
-                    (Want::Run(plan.command), done)
-                }
-            };
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(want.clone());
-            // Nobody listens only while the agent ends.
-            let _ = wants.send(want);
-            Ok(done)
-        }
-        .boxed()
+        self.clone().make_so(seen).boxed()
     }
 }
 
 /// What should be with the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+enum Wanted {
     /// It runs.
-    Run(Plan),
-    /// It does not, for this reason.
+    Run(Run),
+    /// It is not started, for this reason; one that runs is left alone.
+    Hold(Fault),
+    /// It does not run, for this reason.
     Stop(String),
 }
 
-/// How the engine is started: its command, and the file that it reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The command.
-    pub command: Command,
-    /// nats-server's configuration, or NimsForest's view of the registry.
-    pub file: PathBuf,
-    /// What the file is to hold.
-    pub text: String,
-}
-
-impl Plan {
-    /// Does the file hold what it should?
-    #[must_use]
-    pub fn is_written(&self) -> bool {
-        std::fs::read(&self.file).is_ok_and(|found| found == self.text.as_bytes())
-    }
-
-    fn write(&self) -> Result<(), Fault> {
-        let dir = self.file.parent().unwrap_or(Path::new("/"));
-        let fault = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
-        private_dir(dir).map_err(|err| fault(&err))?;
-        crate::files::put(&self.file, self.text.as_bytes(), 0o600).map_err(|err| fault(&err))
-    }
+/// A start, or a run, of the engine.
+struct Run {
+    planned: Planned,
+    /// What is to be noted first: the founding, and how far this node has come.
+    note: Option<(String, crate::cluster::marker::Phase)>,
 }
 
 /// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,
@@ -125,7 +172,7 @@ impl Plan {
 ///
 /// # Errors
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
-pub fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
+fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
     }
@@ -137,28 +184,50 @@ pub fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     let Some(address) = seen.address else {
         return Err(Fault::new(Reason::AddressNone, "the node's address is not known"));
     };
-    match settings.engine.kind {
-        EngineKind::NatsServer => nats_server_plan(settings),
-        EngineKind::Nimsforest => nimsforest_plan(settings, &read.registry, address),
+    if settings.engine.kind == EngineKind::Nimsforest {
+        let planned = nimsforest_plan(settings, &read.registry, address)?;
+        return Ok(Wanted::Run(Run { planned, note: None }));
     }
-    .map(Wanted::Run)
+    let situation = Situation::of(settings, seen)?;
+    match (&situation.plan.engine, &situation.record) {
+        (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
+        (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
+        (EnginePlan::Run, Some(record)) => {
+            let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
+            let planned = nats_server_plan(settings, &situation, record, address)?;
+            Ok(Wanted::Run(Run { planned, note }))
+        }
+    }
 }
 
-fn nats_server_plan(settings: &Settings) -> Result<Plan, Fault> {
-    let engine = &settings.engine;
+fn nats_server_plan(
+    settings: &Settings,
+    situation: &Situation,
+    record: &forest_core::secrets::Record,
+    address: Address,
+) -> Result<Planned, Fault> {
+    let (engine, listen) = (&settings.engine, settings.listen);
     let config = NatsConfig {
-        node: &settings.node,
-        client: settings.listen.client,
-        monitor: settings.listen.monitor,
+        name: settings.node.as_str(),
+        role: Role::Engine { monitor: listen.monitor },
+        client: listen.client,
         store_dir: &engine.data_dir,
         limits: Limits::kept_or_derived(&settings.state_dir, &engine.data_dir)?,
+        cluster: Some(Cluster {
+            name: settings.forest.as_str(),
+            listen: listen.cluster,
+            advertise: SocketAddr::new(address.ip(), listen.cluster.port()),
+            routes: &situation.routes,
+            route: Some(&record.route),
+            sys: &record.sys,
+        }),
     };
     let file = settings.runtime_dir.join(nats_server::FILE_NAME);
     let command = nats_server::command(&engine.binary, &file, &engine.data_dir);
-    Ok(Plan { command, file, text: config.render() })
+    Ok(Planned { command, file, text: config.render() })
 }
 
-fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Plan, Fault> {
+fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Planned, Fault> {
     let entries: Vec<_> = registry
         .entries(&settings.forest)
         .into_iter()
@@ -179,5 +248,5 @@ fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -
         view: &file,
         data_dir: &settings.engine.data_dir,
     });
-    Ok(Plan { command, text: view.text(), file })
+    Ok(Planned { command, text: view.text(), file })
 }

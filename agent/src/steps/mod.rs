@@ -5,37 +5,45 @@ mod binaries;
 mod engine;
 mod local;
 mod registry;
+mod secrets;
 mod share;
+mod witness;
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
 use forest_core::registry::Limits;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
-use crate::child::Want;
-use crate::driver::{Step, StepName};
+use crate::driver::{Step, StepName, Wants};
 use crate::settings::Settings;
 use crate::share::lane::Lane;
 
 pub use address::AddressStep;
 pub use binaries::BinariesStep;
-pub use engine::{EngineStep, Wanted, wanted};
+pub use engine::EngineStep;
 pub use local::{DataDirStep, NodeInfoStep};
 pub use registry::{Claimed, Kept, Registrar, RegistryStep};
+pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;
+pub use witness::WitnessStep;
 
-/// Every step for this node, in order. What the engine's step wants goes to `wants`.
+/// Every step for this node, in order. What they want of the children goes to `wants`; `path` is where programs
+/// are looked up.
 #[must_use]
 pub fn all(
     settings: &Arc<Settings>,
     limits: Limits,
     kept: Kept,
-    wants: mpsc::UnboundedSender<Want>,
+    wants: &Wants,
+    path: Option<&OsStr>,
 ) -> Vec<(StepName, Arc<dyn Step>)> {
     let lane = Arc::new(Lane::new("registry-read"));
     let registrar = Registrar::new(Arc::clone(settings), limits, Arc::clone(&lane));
+    let keeper = SecretsKeeper::new(registrar.clone());
+    let binary = crate::cluster::witness::binary(settings, path);
+    let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),
@@ -43,8 +51,10 @@ pub fn all(
         (StepName::NodeInfo, Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node))),
         (StepName::DataDir, Arc::new(DataDirStep::new(settings.engine.data_dir.clone()))),
         (StepName::Binaries, Arc::new(BinariesStep::new(&settings.engine))),
+        (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
-        (StepName::Engine, Arc::new(EngineStep::new(Arc::clone(settings), wants))),
+        (StepName::Witness, Arc::new(witness)),
+        (StepName::Engine, Arc::new(EngineStep::new(Arc::clone(settings), wants.clone()))),
     ]
 }
 

@@ -26,7 +26,7 @@ use crate::share::ShareDir;
 use crate::share::lane::Lane;
 
 /// How long a read may take; a torn one is tried again for two seconds in it.
-const READ: Duration = Duration::from_secs(5);
+pub(super) const READ: Duration = Duration::from_secs(5);
 /// Rounds of asking the entries in the way whether they live. Others may appear between two rounds.
 const PROBE_ROUNDS: usize = 4;
 
@@ -34,12 +34,12 @@ const PROBE_ROUNDS: usize = 4;
 /// `forest-agent register`.
 #[derive(Debug, Clone)]
 pub struct Registrar {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     instance: Arc<str>,
-    limits: Limits,
+    pub(super) limits: Limits,
     queue: Arc<Queue>,
-    reads: Arc<Lane>,
-    updates: Arc<Lane>,
+    pub(super) reads: Arc<Lane>,
+    pub(super) updates: Arc<Lane>,
 }
 
 /// What a claim did.
@@ -62,11 +62,11 @@ impl Registrar {
         Self { settings, instance, limits, queue, reads, updates: Arc::new(Lane::new("registry-update")) }
     }
 
-    fn files(&self) -> Files {
+    pub(super) fn files(&self) -> Files {
         Files::of(&self.settings.registry.file_name().unwrap_or_default().to_string_lossy())
     }
 
-    fn door(&self, dir: &ShareDir) -> Result<FsDoor, Fault> {
+    pub(super) fn door(&self, dir: &ShareDir) -> Result<FsDoor, Fault> {
         let fd = dir.as_fd().try_clone_to_owned().map_err(|err| {
             Fault::new(Reason::RegistryUnreadable, format!("failed to open {}: {err}", dir.path().display()))
         })?;
@@ -235,10 +235,10 @@ impl Step for RegistryStep {
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
         let registrar = self.registrar.clone();
         async move {
-            let (Some(dir), Some(address)) = (&seen.dir, seen.address) else {
+            let (Some(dir), Some(address), Some(_)) = (&seen.dir, seen.address, &seen.secrets) else {
                 return Err(Fault::new(
                     Reason::EntryMissing,
-                    "the share's directory or the address went away",
+                    "the share's directory, the address or the forest's secrets are not there",
                 ));
             };
             let claimed = registrar.register(dir, address).await?;
@@ -283,6 +283,11 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
         return Looked::with(Err(Fault::new(Reason::Removed, message)), facts);
     }
     let result = match registrar.plan(&registry, address).await {
+        // An entry is seen by others, who then live by what was founded: that comes first.
+        Ok((change, _)) if change.action == Action::Add && seen.secrets.is_none() => {
+            let message = "the entry waits for the forest's secrets, which come first";
+            Err(Fault::new(Reason::SecretsMissing, message))
+        }
         Ok((change, _)) => Ok(stands_or_differs(settings, &registry, &change)),
         Err(fault) => Err(fault),
     };

@@ -4,6 +4,7 @@
 // Marked as tests, so that their helpers may unwrap as tests do.
 #[cfg(test)]
 mod architecture;
+mod cluster;
 #[cfg(test)]
 mod corruption;
 #[cfg(test)]

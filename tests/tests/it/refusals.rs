@@ -72,7 +72,7 @@ fn check_looks_at_every_step_and_touches_nothing() {
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["config", "address", "share", "node_info", "data_dir", "binaries", "registry", "engine"]
+        ["config", "address", "share", "node_info", "data_dir", "binaries", "secrets", "registry", "engine"]
     );
     let of = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(of("binaries")["status"], "would_fail");

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use forest_agent::child::Command;
 use forest_agent::engine::diagnose::taken_port;
 use forest_agent::engine::limits::Limits;
-use forest_agent::engine::nats_config::NatsConfig;
+use forest_agent::engine::nats_config::{NatsConfig, Role};
 use forest_agent::engine::nats_server::{check_config, command, write_config};
 use forest_agent::engine::ports::{Holder, holder};
 use forest_agent::engine::verdict::{jetstream_check, nats_check};
@@ -21,11 +21,12 @@ use super::*;
 
 fn config_in(place: &Place, store: &Path) -> PathBuf {
     let config = NatsConfig {
-        node: &"grove-node-1".parse().unwrap(),
+        name: "grove-node-1",
+        role: Role::Engine { monitor: place.at(MONITOR) },
         client: place.at(CLIENT),
-        monitor: place.at(MONITOR),
         store_dir: store,
         limits: Limits { max_memory: 32 << 20, max_file: 64 << 20 },
+        cluster: None,
     };
     write_config(place.dir.path(), &config).unwrap()
 }

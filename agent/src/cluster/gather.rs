@@ -1,0 +1,115 @@
+//! The health of the whole forest, gathered by one question: every agent answers a subject of the system account,
+//! through its own server. Whoever does not answer in time is named as silent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use forest_core::health::HealthReport;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout_at;
+
+use crate::cluster::situation::members;
+use crate::cluster::sys::SysLink;
+use crate::cluster::view::SysAt;
+use crate::driver::Seen;
+use crate::engine::monitor::Unanswered;
+use crate::health::{Audience, Forest, Snapshot, report};
+use crate::settings::Settings;
+
+/// How long the slowest answer is waited for.
+const GATHER: Duration = Duration::from_secs(1);
+const CONNECT: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One agent's part in it: it asks and answers.
+#[derive(Debug, Clone)]
+pub struct Gatherer {
+    settings: Arc<Settings>,
+    seen: watch::Receiver<Seen>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    link: Arc<Mutex<SysLink>>,
+}
+
+impl Gatherer {
+    /// For this node.
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        seen: watch::Receiver<Seen>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+    ) -> Self {
+        Self { settings, seen, snapshots, link: Arc::default() }
+    }
+
+    fn subject(&self) -> String {
+        format!("forest-agent.{}.health", self.settings.forest)
+    }
+
+    /// Answers, for ever: also when the server was away in between.
+    pub async fn answer(self) {
+        loop {
+            if let Ok(client) = self.client().await
+                && let Ok(mut questions) = client.subscribe(self.subject()).await
+            {
+                while let Some(question) = questions.next().await {
+                    let Some(reply) = question.reply else { continue };
+                    let body = serde_json::to_vec(&self.own()).unwrap_or_default();
+                    // The asker may be gone by now.
+                    let _ = client.publish(reply, body.into()).await;
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn own(&self) -> HealthReport {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        report(&snapshot, Audience::Trusted, Instant::now(), Timestamp::now())
+    }
+
+    async fn client(&self) -> Result<Client, Unanswered> {
+        let sys = SysAt::of(&self.settings, &self.seen.borrow());
+        let SysAt { at, sys } = sys.ok_or_else(|| Unanswered {
+            what: "the system account".to_owned(),
+            why: "no server here takes questions yet".to_owned(),
+        })?;
+        self.link.lock().await.client(at, &sys, CONNECT).await
+    }
+
+    async fn ask(&self, answers: &mut BTreeMap<String, Option<HealthReport>>) -> Option<()> {
+        let client = self.client().await.ok()?;
+        let inbox = client.new_inbox();
+        let mut replies = client.subscribe(inbox.clone()).await.ok()?;
+        client.publish_with_reply(self.subject(), inbox, "".into()).await.ok()?;
+        let until = tokio::time::Instant::now() + GATHER;
+        while answers.values().any(Option::is_none) {
+            let reply = timeout_at(until, replies.next()).await.ok()??;
+            if let Ok(report) = serde_json::from_slice::<HealthReport>(&reply.payload) {
+                answers.insert(report.node_id.clone(), Some(report));
+            }
+        }
+        Some(())
+    }
+
+    async fn gather_all(self) -> BTreeMap<String, Option<HealthReport>> {
+        let registry = self.seen.borrow().registry.clone();
+        let entries = registry.map_or(Vec::new(), |read| members(&read.registry, &self.settings));
+        let mut answers: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.id, None)).collect();
+        let own = self.own();
+        answers.insert(own.node_id.clone(), Some(own));
+        // What was not asked has not answered, which is what is told.
+        let _ = self.ask(&mut answers).await;
+        answers
+    }
+}
+
+impl Forest for Gatherer {
+    fn gather(&self) -> BoxFuture<'static, BTreeMap<String, Option<HealthReport>>> {
+        Box::pin(self.clone().gather_all())
+    }
+}

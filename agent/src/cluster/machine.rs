@@ -1,0 +1,279 @@
+//! What a node does about its cluster, decided from what is seen. Pure.
+//!
+//! The rules, each of which keeps a group from being split or left without a quorum:
+//! - a server on an empty store starts only where its node has founded the forest and says so itself, or where a
+//!   member reports a meta leader: two empty servers left to themselves may make a group of their own;
+//! - a store that was never clustered is not started: as a member's, its streams would be deleted;
+//! - the witness goes only when three real nodes or more are there and all are current; never while it leads;
+//!   out of the group first, then stopped, then its store, then its record, so that no step leaves a ghost.
+
+use std::collections::BTreeSet;
+
+use forest_core::reason::Reason;
+use forest_core::secrets::{Duty, Record};
+
+use crate::cluster::marker::{Marker, Phase};
+use crate::cluster::store::Store;
+use crate::cluster::sys::Group;
+use crate::fault::Fault;
+
+/// So many real nodes need no witness.
+pub const ENOUGH: usize = 3;
+
+/// Everything that the decision rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// This node.
+    pub me: &'a str,
+    /// The nodes of the forest: its entries, but those taken out on purpose.
+    pub nodes: &'a BTreeSet<String>,
+    /// The founding; `None`: never read, and no copy is kept.
+    pub record: Option<&'a Record>,
+    /// Were record and nodes read just now? Else they are what was kept of an earlier read.
+    pub fresh: bool,
+    /// What this node kept for itself.
+    pub marker: Option<&'a Marker>,
+    /// The engine's store.
+    pub store: Store,
+    /// Has the engine a process?
+    pub engine_runs: bool,
+    /// The witness here.
+    pub witness: WitnessState,
+    /// Does another node report a meta leader?
+    pub member_reports_leader: bool,
+    /// Does the own server report one?
+    pub own_reports_leader: bool,
+    /// The meta group as its leader tells; `None`: there is no leader, or it could not be asked.
+    pub group: Option<&'a Group>,
+}
+
+/// The witness of this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WitnessState {
+    /// Has it a process?
+    pub runs: bool,
+    /// Has the recorded witness a store here?
+    pub stored: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// With the engine.
+    pub engine: EnginePlan,
+    /// With the witness.
+    pub witness: WitnessPlan,
+    /// What is to be noted for later lives, before anything is started.
+    pub phase: Option<Phase>,
+}
+
+/// What is to be done with the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnginePlan {
+    /// It may run.
+    Run,
+    /// It is not started; one that runs is left alone.
+    Wait(Wait),
+}
+
+/// What is to be done with the witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WitnessPlan {
+    /// Nobody knows whose it is: whatever is here stays as it is.
+    Leave,
+    /// It has no place here: stopped, and its store deleted.
+    Absent,
+    /// This one runs.
+    Run(Duty),
+    /// This one is this node's, and cannot be started yet.
+    Wait(Wait),
+    /// This node takes the duty, which nobody has.
+    Take,
+    /// It leads, and must not when it goes.
+    StepDown(Duty),
+    /// It goes out of the group.
+    Remove(Duty),
+    /// Out of the group, it ends.
+    Stop(Duty),
+    /// Ended, its store goes, then its record.
+    Discharge(Duty),
+}
+
+/// What a server waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// The forest's credentials were never read.
+    Secrets,
+    /// Its store is of a standalone server.
+    Standalone,
+    /// Its store is of an earlier founding of a forest of this name.
+    OtherFounding,
+    /// Its store is empty, and no member reports a meta leader.
+    Founder(String),
+    /// The witness has no store and the group no leader.
+    WitnessLost(String),
+}
+
+impl Wait {
+    /// As a fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        let (reason, message) = match self {
+            Self::Secrets => (
+                Reason::SecretsMissing,
+                "the forest's credentials were never read, and no copy of them is kept".to_owned(),
+            ),
+            Self::Standalone => (
+                Reason::StandaloneStore,
+                "the JetStream store was written by a standalone server; a cluster would delete its streams, so \
+                 nothing is started on it and nothing of it is touched"
+                    .to_owned(),
+            ),
+            Self::OtherFounding => (
+                Reason::OtherFounding,
+                "the JetStream store belongs to an earlier forest of this name".to_owned(),
+            ),
+            Self::Founder(founder) => (
+                Reason::WaitsForFounder,
+                format!("the store is empty and no member reports a meta leader yet; {founder} founded the forest"),
+            ),
+            Self::WitnessLost(name) => (
+                Reason::QuorumLost,
+                format!("the store of the witness {name} is gone, and without it the group has no leader"),
+            ),
+        };
+        Fault::new(reason, message)
+    }
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(inputs: &Inputs<'_>) -> Plan {
+    let Some(record) = inputs.record else {
+        let engine = if inputs.engine_runs { EnginePlan::Run } else { EnginePlan::Wait(Wait::Secrets) };
+        return Plan { engine, witness: WitnessPlan::Leave, phase: None };
+    };
+    let engine = engine(inputs, record);
+    let witness = witness(inputs, record, &engine);
+    let phase = phase(inputs, record, &engine);
+    Plan { engine, witness, phase }
+}
+
+/// The marker, where it speaks of this founding.
+fn marked(inputs: &Inputs<'_>, record: &Record) -> Option<Phase> {
+    inputs.marker.filter(|marker| marker.founding == record.founding).map(|marker| marker.phase)
+}
+
+/// May this node start servers on empty stores, to make the group?
+fn founds(inputs: &Inputs<'_>, record: &Record) -> bool {
+    record.founder == inputs.me && marked(inputs, record) == Some(Phase::Founding)
+}
+
+fn engine(inputs: &Inputs<'_>, record: &Record) -> EnginePlan {
+    let foreign = inputs.marker.is_some_and(|marker| marker.founding != record.founding);
+    let member = match inputs.store {
+        Store::Clustered => true,
+        Store::Begun => marked(inputs, record) != Some(Phase::Joining),
+        Store::Empty | Store::Standalone => false,
+    };
+    match inputs.store {
+        Store::Standalone => EnginePlan::Wait(Wait::Standalone),
+        Store::Clustered | Store::Begun if foreign => EnginePlan::Wait(Wait::OtherFounding),
+        _ if inputs.engine_runs || member || founds(inputs, record) || inputs.member_reports_leader => {
+            EnginePlan::Run
+        }
+        _ => EnginePlan::Wait(Wait::Founder(record.founder.clone())),
+    }
+}
+
+fn phase(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Option<Phase> {
+    let before = marked(inputs, record);
+    if *engine != EnginePlan::Run {
+        return None;
+    }
+    let due = if inputs.engine_runs && inputs.own_reports_leader {
+        Phase::Member
+    } else if inputs.store == Store::Empty && !inputs.engine_runs && !founds(inputs, record) {
+        Phase::Joining
+    } else {
+        return None;
+    };
+    (before != Some(due)).then_some(due)
+}
+
+fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> WitnessPlan {
+    let Some(duty) = record.witness.clone() else {
+        let few = inputs.nodes.len() < ENOUGH && inputs.nodes.contains(inputs.me);
+        return match inputs.fresh {
+            true if few && inputs.group.is_some() => WitnessPlan::Take,
+            true => WitnessPlan::Absent,
+            false => WitnessPlan::Leave,
+        };
+    };
+    if duty.node != inputs.me {
+        return if inputs.fresh { WitnessPlan::Absent } else { WitnessPlan::Leave };
+    }
+    if inputs.fresh
+        && let Some(group) = inputs.group
+        && enough(inputs.nodes, group)
+    {
+        return retire(duty, group, inputs.witness);
+    }
+    if inputs.witness.runs {
+        return WitnessPlan::Run(duty);
+    }
+    let leader = inputs.member_reports_leader || inputs.own_reports_leader;
+    match engine {
+        EnginePlan::Wait(wait @ (Wait::Standalone | Wait::OtherFounding)) => WitnessPlan::Wait(wait.clone()),
+        _ if inputs.witness.stored || founds(inputs, record) || (inputs.fresh && leader) => {
+            WitnessPlan::Run(duty)
+        }
+        _ => WitnessPlan::Wait(Wait::WitnessLost(duty.name)),
+    }
+}
+
+/// Do the real nodes make a quorum of their own, with none of them missing?
+fn enough(nodes: &BTreeSet<String>, group: &Group) -> bool {
+    nodes.len() >= ENOUGH && nodes.iter().all(|node| group.has_current(node))
+}
+
+fn retire(duty: Duty, group: &Group, witness: WitnessState) -> WitnessPlan {
+    if group.leader == duty.name {
+        WitnessPlan::StepDown(duty)
+    } else if group.has(&duty.name) {
+        WitnessPlan::Remove(duty)
+    } else if witness.runs {
+        WitnessPlan::Stop(duty)
+    } else {
+        WitnessPlan::Discharge(duty)
+    }
+}
+
+/// What is to be done about the shared secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretsDue {
+    /// They stand.
+    Nothing,
+    /// The kept copy is put back.
+    PutBack,
+    /// The forest is founded.
+    Found,
+    /// They are lost, and other nodes live by them: new ones would split the forest.
+    Refuse,
+}
+
+/// Decides it: `shared`, `kept`: is a founding recorded there? `others`: has the registry entries of other nodes?
+#[must_use]
+pub fn secrets_due(shared: bool, kept: bool, others: bool) -> SecretsDue {
+    match (shared, kept, others) {
+        (true, _, _) => SecretsDue::Nothing,
+        (false, true, _) => SecretsDue::PutBack,
+        (false, false, false) => SecretsDue::Found,
+        (false, false, true) => SecretsDue::Refuse,
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+use forest_core::registry::Document;
+use forest_core::secrets::Secrets;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::sys::Member;
+
+/// The record of a forest founded by `n1`, with its witness at `keeper`.
+pub(super) fn record(keeper: Option<&str>) -> Record {
+    let node = |id: &str| id.parse().unwrap();
+    let founded = Secrets::empty().found(&node("n1"), "f1", Timestamp::UNIX_EPOCH).unwrap();
+    let secrets = match keeper {
+        Some("n1") => founded,
+        None => founded.discharge_witness("w-n1-1").unwrap(),
+        Some(other) => {
+            let none = founded.discharge_witness("w-n1-1").unwrap();
+            none.take_witness(&node(other)).unwrap()
+        }
+    };
+    secrets.record().unwrap().clone()
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    nodes: BTreeSet<String>,
+    record: Option<Record>,
+    fresh: bool,
+    marker: Option<Marker>,
+    store: Store,
+    engine_runs: bool,
+    witness: WitnessState,
+    member_reports_leader: bool,
+    own_reports_leader: bool,
+    group: Option<Group>,
+}
+
+impl World {
+    fn decide(&self) -> Plan {
+        decide(&Inputs {
+            me: "n1",
+            nodes: &self.nodes,
+            record: self.record.as_ref(),
+            fresh: self.fresh,
+            marker: self.marker.as_ref(),
+            store: self.store,
+            engine_runs: self.engine_runs,
+            witness: self.witness,
+            member_reports_leader: self.member_reports_leader,
+            own_reports_leader: self.own_reports_leader,
+            group: self.group.as_ref(),
+        })
+    }
+
+    /// A node that has just founded its forest.
+    fn founder() -> Self {
+        Self {
+            nodes: names(1),
+            record: Some(record(Some("n1"))),
+            fresh: true,
+            marker: marker("f1", Phase::Founding),
+            store: Store::Empty,
+            engine_runs: false,
+            witness: WitnessState::default(),
+            member_reports_leader: false,
+            own_reports_leader: false,
+            group: None,
+        }
+    }
+
+    /// A founder whose group of `real` nodes and the witness is well.
+    fn grown(real: usize) -> Self {
+        Self {
+            nodes: names(real),
+            marker: marker("f1", Phase::Member),
+            store: Store::Clustered,
+            engine_runs: true,
+            witness: WitnessState { runs: true, stored: true },
+            own_reports_leader: true,
+            group: Some(group(real, &["w-n1-1"])),
+            ..Self::founder()
+        }
+    }
+}
+
+fn names(count: usize) -> BTreeSet<String> {
+    (1..=count).map(|n| format!("n{n}")).collect()
+}
+
+fn marker(founding: &str, phase: Phase) -> Option<Marker> {
+    Some(Marker { founding: founding.to_owned(), phase })
+}
+
+fn group(real: usize, more: &[&str]) -> Group {
+    let names = names(real).into_iter().chain(more.iter().map(|name| (*name).to_owned()));
+    let members = names.map(|name| Member { name, current: true }).collect();
+    Group { leader: "n1".to_owned(), members }
+}
+
+#[test]
+fn a_founder_starts_both_and_keeps_them() {
+    let plan = World::founder().decide();
+    assert_eq!(plan.engine, EnginePlan::Run);
+    assert!(matches!(plan.witness, WitnessPlan::Run(duty) if duty.name == "w-n1-1"));
+    let plan = World { engine_runs: true, own_reports_leader: true, ..World::founder() }.decide();
+    assert_eq!(plan.phase, Some(Phase::Member));
+}
+
+#[test]
+fn a_founder_rebuilt_empty_waits_and_then_joins() {
+    let rebuilt = World { marker: None, ..World::founder() };
+    assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::Founder("n1".to_owned())));
+    let joins = World { member_reports_leader: true, ..rebuilt }.decide();
+    assert_eq!((joins.engine, joins.phase), (EnginePlan::Run, Some(Phase::Joining)));
+}
+
+#[test]
+fn one_who_never_arrived_is_gated_again() {
+    let halfway = World { marker: marker("f1", Phase::Joining), store: Store::Begun, ..World::founder() };
+    assert!(matches!(halfway.decide().engine, EnginePlan::Wait(Wait::Founder(_))));
+}
+
+#[test]
+fn another_store_is_left_alone() {
+    let standalone = World { store: Store::Standalone, member_reports_leader: true, ..World::founder() };
+    assert_eq!(standalone.decide().engine, EnginePlan::Wait(Wait::Standalone));
+    assert_eq!(standalone.decide().witness, WitnessPlan::Wait(Wait::Standalone));
+    let other = World { store: Store::Clustered, marker: marker("f0", Phase::Member), ..World::founder() };
+    assert_eq!(other.decide().engine, EnginePlan::Wait(Wait::OtherFounding));
+}
+
+#[test]
+fn the_witness_retires_step_by_step() {
+    let leads =
+        World { group: Some(Group { leader: "w-n1-1".into(), ..group(3, &["w-n1-1"]) }), ..World::grown(3) };
+    let removed = World { group: Some(group(3, &[])), ..World::grown(3) };
+    let ended = World { witness: WitnessState { runs: false, stored: true }, ..removed.clone() };
+    let duty = record(Some("n1")).witness.unwrap();
+    assert_eq!(leads.decide().witness, WitnessPlan::StepDown(duty.clone()));
+    assert_eq!(World::grown(3).decide().witness, WitnessPlan::Remove(duty.clone()));
+    assert_eq!(removed.decide().witness, WitnessPlan::Stop(duty.clone()));
+    assert_eq!(ended.decide().witness, WitnessPlan::Discharge(duty));
+    let done = World { record: Some(record(None)), ..ended };
+    assert_eq!(done.decide().witness, WitnessPlan::Absent);
+}
+
+#[test]
+fn a_forest_that_falls_below_three_gets_a_witness_again() {
+    let fallen = World { nodes: names(2), record: Some(record(None)), ..World::grown(3) };
+    assert_eq!(fallen.decide().witness, WitnessPlan::Take);
+    assert_eq!(World { fresh: false, ..fallen }.decide().witness, WitnessPlan::Leave);
+}
+
+#[test]
+fn lost_secrets_are_never_made_anew_beside_others() {
+    assert_eq!(secrets_due(false, false, true), SecretsDue::Refuse);
+    assert_eq!(secrets_due(false, true, true), SecretsDue::PutBack);
+    assert_eq!(secrets_due(false, false, false), SecretsDue::Found);
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let phases = prop_oneof![Just(Phase::Founding), Just(Phase::Joining), Just(Phase::Member)];
+    let markers = proptest::option::of((prop_oneof![Just("f1"), Just("f0")], phases));
+    let keepers = prop_oneof![Just(Some("n1")), Just(Some("n2")), Just(None)];
+    let records = proptest::option::of(keepers.prop_map(record));
+    let stores =
+        prop_oneof![Just(Store::Empty), Just(Store::Begun), Just(Store::Clustered), Just(Store::Standalone)];
+    let members = proptest::collection::vec((1usize..6, any::<bool>()), 0..6);
+    let groups =
+        (members, proptest::option::of(any::<bool>()), 0usize..6).prop_map(|(members, witness, leader)| {
+            let mut list: Vec<Member> =
+                members.into_iter().map(|(n, current)| Member { name: format!("n{n}"), current }).collect();
+            list.extend(witness.map(|current| Member { name: "w-n1-1".to_owned(), current }));
+            let leader = list.get(leader).map_or("n1".to_owned(), |member| member.name.clone());
+            Group { leader, members: list }
+        });
+    let flags = any::<[bool; 6]>();
+    (0usize..6, records, markers, stores, proptest::option::of(groups), flags).prop_map(
+        |(count, record, marker, store, group, [fresh, engine_runs, runs, stored, member, own])| World {
+            nodes: names(count),
+            record,
+            fresh,
+            marker: marker.map(|(founding, phase)| Marker { founding: founding.to_owned(), phase }),
+            store,
+            engine_runs,
+            witness: WitnessState { runs, stored },
+            member_reports_leader: member,
+            own_reports_leader: own,
+            group,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn an_empty_store_starts_only_for_the_marked_founder_or_beside_a_leader(mut world in worlds()) {
+        world.engine_runs = false;
+        world.store = Store::Empty;
+        let plan = world.decide();
+        if plan.engine == EnginePlan::Run && !world.member_reports_leader {
+            prop_assert_eq!(&world.record.as_ref().unwrap().founder, "n1");
+            prop_assert_eq!(&world.marker, &marker("f1", Phase::Founding));
+        }
+        // Whoever joins has said so before.
+        if plan.engine == EnginePlan::Run && world.marker != marker("f1", Phase::Founding) {
+            prop_assert!(plan.phase == Some(Phase::Joining) || world.marker == marker("f1", Phase::Joining));
+        }
+    }
+
+    #[test]
+    fn a_standalone_store_is_never_started(mut world in worlds()) {
+        world.store = Store::Standalone;
+        if world.record.is_some() {
+            prop_assert_eq!(world.decide().engine, EnginePlan::Wait(Wait::Standalone));
+        }
+    }
+
+    #[test]
+    fn the_witness_goes_only_from_three_current_nodes_by_its_keeper_and_never_as_leader(world in worlds()) {
+        use WitnessPlan::{Discharge, Remove, StepDown, Stop};
+        let plan = world.decide().witness;
+        if let StepDown(duty) | Remove(duty) | Stop(duty) | Discharge(duty) = &plan {
+            let group = world.group.as_ref().unwrap();
+            prop_assert!(world.fresh && world.nodes.len() >= ENOUGH);
+            prop_assert!(world.nodes.iter().all(|node| group.has_current(node)));
+            prop_assert_eq!(&duty.node, "n1");
+            prop_assert_eq!(group.leader == duty.name, matches!(plan, StepDown(_)));
+            prop_assert!(matches!(plan, StepDown(_) | Remove(_)) || !group.has(&duty.name));
+            prop_assert!(!matches!(plan, Discharge(_)) || !world.witness.runs);
+        }
+    }
+
+    #[test]
+    fn a_running_engine_of_the_forest_is_never_stopped(mut world in worlds()) {
+        world.engine_runs = true;
+        if let EnginePlan::Wait(wait) = world.decide().engine {
+            prop_assert!(matches!(wait, Wait::Standalone | Wait::OtherFounding), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_witness_is_undone_on_an_old_record(mut world in worlds()) {
+        world.fresh = false;
+        let plan = world.decide().witness;
+        prop_assert!(matches!(plan, WitnessPlan::Leave | WitnessPlan::Run(_) | WitnessPlan::Wait(_)), "{plan:?}");
+    }
+
+    #[test]
+    fn an_empty_witness_starts_only_for_the_marked_founder_or_beside_a_leader(mut world in worlds()) {
+        world.witness = WitnessState::default();
+        if let WitnessPlan::Run(_) = world.decide().witness {
+            let founding = world.marker == marker("f1", Phase::Founding);
+            prop_assert!(founding || world.member_reports_leader || world.own_reports_leader);
+        }
+    }
+}

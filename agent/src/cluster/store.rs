@@ -1,0 +1,97 @@
+//! What a JetStream store on disk is: looked at, never touched.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use forest_core::reason::Reason;
+
+use crate::fault::Fault;
+
+/// Where a server keeps its part of the meta group, below its store_dir.
+const META: &str = "jetstream/$SYS/_js_/_meta_";
+
+/// What lies in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Nothing that a server would miss.
+    Empty,
+    /// A server in cluster mode has begun it, and nothing of a group is in it: one that never arrived, or one
+    /// whose last writes a power cut took.
+    Begun,
+    /// A member's store.
+    Clustered,
+    /// Streams of a server that was part of no cluster: as a member's store they would be deleted.
+    Standalone,
+}
+
+/// Looks at the store of a server whose store_dir is `dir`.
+///
+/// # Errors
+/// `data_dir` where it cannot be read: then nobody knows whether it is empty.
+pub fn look(dir: &Path) -> Result<Store, Fault> {
+    let root = dir.join("jetstream");
+    let meta = dir.join(META);
+    if fs::exists(&meta).map_err(|err| unreadable(&root, &err))? {
+        let joined = holds_bytes(&meta.join("msgs"))? || holds_bytes(&meta.join("snapshots"))?;
+        return Ok(if joined { Store::Clustered } else { Store::Begun });
+    }
+    for account in children(&root)? {
+        if !children(&account.join("streams"))?.is_empty() {
+            return Ok(Store::Standalone);
+        }
+    }
+    Ok(Store::Empty)
+}
+
+/// Is there a file in `dir` that says something? The group's log and its snapshots are such files.
+fn holds_bytes(dir: &Path) -> Result<bool, Fault> {
+    for path in children(dir)? {
+        let named =
+            path.extension().is_some_and(|extension| extension == "blk") || dir.ends_with("snapshots");
+        // A file that is gone again by now was no log.
+        if named && fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn children(dir: &Path) -> Result<Vec<std::path::PathBuf>, Fault> {
+    match fs::read_dir(dir) {
+        Ok(entries) => {
+            let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+            paths.collect::<Result<_, _>>().map_err(|err| unreadable(dir, &err))
+        }
+        Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(err) => Err(unreadable(dir, &err)),
+    }
+}
+
+fn unreadable(path: &Path, err: &io::Error) -> Fault {
+    Fault::new(Reason::DataDir, format!("cannot tell what lies in {}: {err}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_four_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(&dir.path().join("nothing")), Ok(Store::Empty));
+        fs::create_dir_all(dir.path().join("jetstream/$G/streams")).unwrap();
+        assert_eq!(look(dir.path()), Ok(Store::Empty), "an account without streams");
+        fs::create_dir(dir.path().join("jetstream/$G/streams/ORDERS")).unwrap();
+        assert_eq!(look(dir.path()), Ok(Store::Standalone));
+        let log = dir.path().join(META).join("msgs");
+        fs::create_dir_all(&log).unwrap();
+        fs::write(log.join("1.blk"), "").unwrap();
+        fs::write(log.join("index.db"), "x").unwrap();
+        assert_eq!(look(dir.path()), Ok(Store::Begun));
+        fs::write(log.join("1.blk"), "x").unwrap();
+        assert_eq!(look(dir.path()), Ok(Store::Clustered));
+    }
+}

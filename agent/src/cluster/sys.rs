@@ -1,0 +1,190 @@
+//! Asking and steering the servers of a cluster through its system account. Answers are read tolerantly; every
+//! question has a deadline.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions};
+use forest_core::secrets::Credentials;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::engine::monitor::{Jsz, Unanswered, dialable};
+use crate::fault::chain;
+
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+
+/// The meta group, as its leader tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Name of the leader.
+    pub leader: String,
+    /// Every voter, the leader among them.
+    pub members: Vec<Member>,
+}
+
+/// A voter of the meta group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its server_name.
+    pub name: String,
+    /// Has it all that the leader has, and answers?
+    pub current: bool,
+}
+
+impl Group {
+    /// From the leader's own /jsz; `None` where it is of no leader.
+    #[must_use]
+    pub fn of(jsz: &Jsz) -> Option<Self> {
+        let meta = jsz.meta_cluster.as_ref().filter(|meta| !meta.leader.is_empty())?;
+        let others = meta.replicas.iter();
+        let others = others.map(|replica| Member {
+            name: replica.name.clone(),
+            current: replica.current && !replica.offline,
+        });
+        let leader = Member { name: meta.leader.clone(), current: true };
+        Some(Self { leader: meta.leader.clone(), members: std::iter::once(leader).chain(others).collect() })
+    }
+
+    /// Is `name` a voter?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name)
+    }
+
+    /// Is `name` a voter that is current?
+    #[must_use]
+    pub fn has_current(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name && member.current)
+    }
+}
+
+/// One long-lived connection as the system account's user. It reconnects by itself.
+#[derive(Debug, Default)]
+pub struct SysLink {
+    connected: Option<(SocketAddr, Credentials, Client)>,
+}
+
+impl SysLink {
+    /// The connection to the server at `at`, made anew where address or credentials are others.
+    ///
+    /// # Errors
+    /// It cannot be had within `deadline`.
+    pub async fn client(
+        &mut self,
+        at: SocketAddr,
+        sys: &Credentials,
+        deadline: Duration,
+    ) -> Result<Client, Unanswered> {
+        let at = dialable(at);
+        let failed = |why: String| Unanswered { what: format!("system account at nats://{at}"), why };
+        if let Some((connected, credentials, client)) = &self.connected
+            && (*connected, credentials) == (at, sys)
+        {
+            return match client.connection_state() {
+                State::Connected => Ok(client.clone()),
+                State::Pending | State::Disconnected => Err(failed("not connected; reconnecting".to_owned())),
+            };
+        }
+        self.connected = None;
+        let options =
+            ConnectOptions::with_user_and_password(sys.user.clone(), sys.password.expose().to_owned())
+                .name("forest-agent")
+                .connection_timeout(deadline)
+                .ignore_discovered_servers()
+                .max_reconnects(None)
+                .reconnect_delay_callback(|_| RECONNECT_DELAY);
+        let client = match timeout(deadline, options.connect(format!("nats://{at}"))).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(err)) => return Err(failed(chain(&err))),
+            Err(_) => return Err(failed(silent(deadline))),
+        };
+        self.connected = Some((at, sys.clone(), client.clone()));
+        Ok(client)
+    }
+}
+
+/// The meta group, asked of its leader wherever that runs; `None`: nobody leads.
+///
+/// # Errors
+/// The answer is none of a server.
+pub async fn group(client: &Client, deadline: Duration) -> Result<Option<Group>, Unanswered> {
+    #[derive(Deserialize)]
+    struct Reply {
+        #[serde(default)]
+        data: Jsz,
+    }
+    let subject = "$SYS.REQ.SERVER.PING.JSZ";
+    // Only the leader answers this; without one nobody does.
+    let question = json!({"leader_only": true}).to_string();
+    let Ok(asked) = timeout(deadline, client.request(subject, question.into())).await else {
+        return Ok(None);
+    };
+    let failed = |why: String| Unanswered { what: subject.to_owned(), why };
+    let message = asked.map_err(|err| failed(chain(&err)))?;
+    let reply: Reply = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
+    Ok(Group::of(&reply.data))
+}
+
+/// Asks the meta leader to let another lead.
+///
+/// # Errors
+/// No answer, or a refusal in the server's words.
+pub async fn step_down(client: &Client, deadline: Duration) -> Result<(), Unanswered> {
+    order(client, "$JS.API.META.LEADER.STEPDOWN", String::new(), deadline).await
+}
+
+/// Takes the server `name` out of the meta group. A live one's JetStream is disabled by it.
+///
+/// # Errors
+/// No answer, or a refusal in the server's words.
+pub async fn remove(client: &Client, name: &str, deadline: Duration) -> Result<(), Unanswered> {
+    order(client, "$JS.API.SERVER.REMOVE", json!({"peer": name}).to_string(), deadline).await
+}
+
+async fn order(
+    client: &Client,
+    subject: &'static str,
+    body: String,
+    deadline: Duration,
+) -> Result<(), Unanswered> {
+    #[derive(Deserialize)]
+    struct Reply {
+        error: Option<Refusal>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(default)]
+        description: String,
+    }
+    let failed = |why: String| Unanswered { what: subject.to_owned(), why };
+    let asked = timeout(deadline, client.request(subject, body.into())).await;
+    let message = asked.map_err(|_| failed(silent(deadline)))?.map_err(|err| failed(chain(&err)))?;
+    let reply: Reply = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
+    match reply.error {
+        Some(refusal) => Err(failed(refusal.description)),
+        None => Ok(()),
+    }
+}
+
+fn silent(deadline: Duration) -> String {
+    format!("no answer within {} ms", deadline.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_the_leader_and_its_replicas() {
+        let jsz = r#"{"meta_cluster":{"leader":"n1","cluster_size":3,"replicas":[
+            {"name":"n2","current":true},{"name":"w","current":true,"offline":true}]}}"#;
+        let group = Group::of(&serde_json::from_str(jsz).unwrap()).unwrap();
+        assert!(group.has_current("n1") && group.has_current("n2"));
+        assert!(group.has("w") && !group.has_current("w") && !group.has("n3"));
+        assert_eq!(Group::of(&serde_json::from_str(r#"{"meta_cluster":{"leader":""}}"#).unwrap()), None);
+        assert_eq!(Group::of(&Jsz::default()), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! How a server is started: its command, and the one file that it reads.
+
+use std::path::{Path, PathBuf};
+
+use forest_core::reason::Reason;
+
+use crate::child::Command;
+use crate::fault::{Fault, chain};
+use crate::files::private_dir;
+
+/// A server as it should be. `Debug` is left out: the text may hold passwords.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The command.
+    pub command: Command,
+    /// nats-server's configuration, or NimsForest's view of the registry.
+    pub file: PathBuf,
+    /// What the file is to hold.
+    pub text: String,
+}
+
+impl Planned {
+    /// Does the file hold what it should?
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        std::fs::read(&self.file).is_ok_and(|found| found == self.text.as_bytes())
+    }
+
+    /// Writes the file, 0600, and its directory where it is missing. One that says the same stays untouched.
+    ///
+    /// # Errors
+    /// `state_dir` with the path.
+    pub fn write(&self) -> Result<(), Fault> {
+        if self.is_written() {
+            return Ok(());
+        }
+        let dir = self.file.parent().unwrap_or(Path::new("/"));
+        let fault = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
+        private_dir(dir).map_err(|err| fault(&err))?;
+        crate::files::put(&self.file, self.text.as_bytes(), 0o600).map_err(|err| fault(&err))
+    }
+}

@@ -1,0 +1,212 @@
+//! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forest_core::reason::Reason;
+use forest_core::secrets::Duty;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::secrets::SecretsKeeper;
+use crate::child::Want;
+use crate::cluster::machine::WitnessPlan;
+use crate::cluster::situation::Situation;
+use crate::cluster::sys::{self, SysLink};
+use crate::cluster::view::SysAt;
+use crate::cluster::witness;
+use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
+use crate::engine::monitor::Unanswered;
+use crate::engine::nats_server;
+use crate::engine::planned::Planned;
+use crate::fault::Fault;
+use crate::settings::{EngineKind, Settings};
+
+/// How long the meta leader may take to do as it is told.
+const ORDER: Duration = Duration::from_secs(5);
+
+/// The step. What it wants goes to the driver, which tells the witness's supervisor.
+#[derive(Clone)]
+pub struct WitnessStep {
+    settings: Arc<Settings>,
+    binary: Result<PathBuf, Fault>,
+    keeper: SecretsKeeper,
+    wants: Wants,
+    last: Arc<Mutex<Option<Want>>>,
+    link: Arc<AsyncMutex<SysLink>>,
+}
+
+impl WitnessStep {
+    /// The step for this node; `binary` as [`witness::binary`] found it.
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        binary: Result<PathBuf, Fault>,
+        keeper: SecretsKeeper,
+        wants: Wants,
+    ) -> Self {
+        let (last, link) = (Arc::default(), Arc::default());
+        Self { settings, binary, keeper, wants, last, link }
+    }
+
+    fn last(&self) -> Option<Want> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn want(&self, want: Want) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(want.clone());
+        // Nobody listens only while the agent ends.
+        let _ = self.wants.send((ChildName::Witness, want));
+    }
+
+    fn planned(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<Planned, Fault> {
+        let (Some(record), Some(address)) = (&situation.record, seen.address) else {
+            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets or the address went away"));
+        };
+        let binary = self.binary.clone()?;
+        let plan =
+            witness::Plan { settings: &self.settings, binary: &binary, name: &duty.name, record, address };
+        match self.settings.engine.kind {
+            EngineKind::NatsServer => Ok(plan.beside_nats_server(&situation.routes)),
+            EngineKind::Nimsforest if seen.view.cluster.is_empty() => Err(Fault::new(
+                Reason::WitnessDown,
+                "the witness waits for the engine, whose cluster it joins",
+            )),
+            EngineKind::Nimsforest => Ok(plan.beside_nimsforest(&seen.view.cluster, &situation.routes)),
+        }
+    }
+
+    fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
+        let stands = |text: String| Ok(Look::Stands(text));
+        let differs = |message: String| Ok(Look::Differs(Fault::new(Reason::WitnessDown, message)));
+        if seen.removed.is_some() {
+            return self.compare_absent(seen, "the node was taken out on purpose");
+        }
+        let situation = Situation::of(&self.settings, seen)?;
+        match &situation.plan.witness {
+            WitnessPlan::Leave => stands("whose the witness is was never read".to_owned()),
+            WitnessPlan::Wait(wait) => Err(wait.fault()),
+            WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
+            WitnessPlan::Run(duty) => {
+                let planned = self.planned(&situation, seen, duty)?;
+                if planned.is_written() && self.last() == Some(Want::Run(planned.command)) {
+                    stands(format!("the witness {} is wanted", duty.name))
+                } else {
+                    differs(format!("the witness {} is not as it should be yet", duty.name))
+                }
+            }
+            WitnessPlan::Take => differs("the forest is small again and has no witness".to_owned()),
+            WitnessPlan::StepDown(duty)
+            | WitnessPlan::Remove(duty)
+            | WitnessPlan::Stop(duty)
+            | WitnessPlan::Discharge(duty) => differs(format!("the witness {} is needed no more", duty.name)),
+        }
+    }
+
+    fn compare_absent(&self, seen: &Seen, why: &str) -> Result<Look, Fault> {
+        let gone = matches!(self.last(), Some(Want::Stop { .. })) && seen.witness.stopped;
+        let cleared = seen.removed.is_some() || !witness::is_stored(&self.settings);
+        Ok(if gone && cleared {
+            Look::Stands(why.to_owned())
+        } else {
+            Look::Differs(Fault::new(
+                Reason::WitnessDown,
+                "a witness that is not needed here is not cleared away yet",
+            ))
+        })
+    }
+
+    async fn make_so(self, seen: Seen) -> Result<String, Fault> {
+        if seen.removed.is_some() {
+            return Ok(self.stop("the node was taken out on purpose"));
+        }
+        let situation = Situation::of(&self.settings, &seen)?;
+        match &situation.plan.witness {
+            WitnessPlan::Leave => Ok("nothing to do".to_owned()),
+            WitnessPlan::Wait(wait) => Err(wait.fault()),
+            WitnessPlan::Run(duty) => self.run(&situation, &seen, duty).await,
+            WitnessPlan::Absent => {
+                let done = self.stop("no witness is needed here");
+                if seen.witness.stopped {
+                    witness::delete_stores(&self.settings)?;
+                }
+                Ok(done)
+            }
+            WitnessPlan::Take => {
+                let node = self.settings.node.clone();
+                self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
+                Ok("this node keeps the witness now".to_owned())
+            }
+            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, duty).await,
+            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, duty).await,
+            WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
+            WitnessPlan::Discharge(duty) if seen.witness.stopped => {
+                witness::delete_stores(&self.settings)?;
+                let name = duty.name.clone();
+                self.record(&seen, move |secrets| secrets.discharge_witness(&name)).await?;
+                Ok(format!("the witness {} is discharged", duty.name))
+            }
+            WitnessPlan::Discharge(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
+        }
+    }
+
+    fn stop(&self, reason: &str) -> String {
+        self.want(Want::Stop { reason: reason.to_owned() });
+        format!("the witness is to stop: {reason}")
+    }
+
+    async fn run(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<String, Fault> {
+        let planned = self.planned(situation, seen, duty)?;
+        witness::make_store(&self.settings, &duty.name)?;
+        planned.write()?;
+        nats_server::check_config(&planned.command.program, &planned.file).await?;
+        self.want(Want::Run(planned.command));
+        Ok(format!("the witness {} is to run", duty.name))
+    }
+
+    async fn record(
+        &self,
+        seen: &Seen,
+        change: impl Fn(&forest_core::secrets::Secrets) -> Option<forest_core::secrets::Secrets> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let Some(dir) = &seen.dir else {
+            return Err(Fault::new(Reason::WitnessDown, "the share's directory went away"));
+        };
+        self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
+    }
+
+    async fn order(&self, seen: &Seen, order: Order, duty: &Duty) -> Result<String, Fault> {
+        let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
+        let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
+            return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
+        };
+        let mut link = self.link.lock().await;
+        let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
+        match order {
+            Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
+            Order::Remove => sys::remove(&client, &duty.name, ORDER).await.map_err(failed)?,
+        }
+        Ok(match order {
+            Order::StepDown => format!("the witness {} gives up leading the meta group", duty.name),
+            Order::Remove => format!("the witness {} is taken out of the meta group", duty.name),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    StepDown,
+    Remove,
+}
+
+impl Step for WitnessStep {
+    fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
+        std::future::ready(self.compare(&seen).into()).boxed()
+    }
+
+    fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
+        self.clone().make_so(seen).boxed()
+    }
+}

@@ -1,0 +1,101 @@
+//! Forests of several nodes on real servers: clustered from the first day, grown without a restart, and back
+//! again after whatever befalls them.
+
+mod chaos;
+mod faults;
+mod growth;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use forest_tests::node::{Node, node};
+use forest_tests::wait::{until, until_value};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A forest: its share, and its nodes so far.
+struct Forest {
+    share: TempDir,
+    server: PathBuf,
+    nodes: Vec<Node>,
+}
+
+impl Forest {
+    /// One without nodes, whose servers are `server`.
+    fn new(server: &Path) -> Self {
+        Self { share: tempfile::tempdir().unwrap(), server: server.to_owned(), nodes: Vec::new() }
+    }
+
+    /// One that has grown to `count` nodes and is well.
+    fn grown(server: &Path, count: usize) -> Self {
+        let mut forest = Self::new(server);
+        for _ in 0..count {
+            forest.plant();
+        }
+        forest.until_well();
+        forest
+    }
+
+    fn registry(&self) -> PathBuf {
+        self.share.path().join("share/registry.json")
+    }
+
+    /// Starts one more node.
+    fn plant(&mut self) -> &Node {
+        let id = format!("grove-node-{}", self.nodes.len() + 1);
+        let started = node(&id, &self.server).registry(self.registry()).start();
+        self.nodes.push(started);
+        self.nodes.last().unwrap()
+    }
+
+    /// What is recorded of the founding.
+    fn record(&self) -> Value {
+        let path = self.share.path().join("share/secrets/grove.json");
+        fs::read(path).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
+    }
+
+    fn clients(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Node::client_address).collect()
+    }
+
+    /// Waits until every node passes, all in one meta group, with a witness exactly where there are fewer than
+    /// three.
+    #[track_caller]
+    fn until_well(&self) {
+        let count = self.nodes.len();
+        let size = if count < 3 { count + 1 } else { count };
+        for node in &self.nodes {
+            until_value(
+                &format!("{} is well in a group of {size}", node.id),
+                || node.health(),
+                |health| {
+                    let group = &health["checks"]["nats:jetstream"][0]["observedValue"];
+                    health["status"] == "pass" && *group == size
+                },
+            );
+        }
+        until("the witness is recorded where it is needed", || {
+            let witness = &self.record()["witness"];
+            (witness.is_null() == (count >= 3)).then_some(())
+        });
+        let keeps = |node: &Node| node.processes().iter().any(|(_, line)| line.contains("witness.conf"));
+        until("a witness runs where it is needed", || {
+            let witnesses = self.nodes.iter().filter(|node| keeps(node)).count();
+            (witnesses == usize::from(count < 3)).then_some(())
+        });
+    }
+
+    fn engine_pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(Node::engine_pid).collect()
+    }
+
+    /// Ends all agents as systemd would; nothing of them is left.
+    #[track_caller]
+    fn stop(&mut self) {
+        for node in &mut self.nodes {
+            assert_eq!(node.stop(), Some(0));
+            assert_eq!(node.processes(), []);
+        }
+    }
+}

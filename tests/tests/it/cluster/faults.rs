@@ -1,0 +1,111 @@
+//! What befalls a forest: many nodes at once, nodes that are away, rebuilt, killed, and a share that is away.
+
+use std::fs;
+
+use forest_tests::{nats, process};
+use rustix::process::Signal;
+
+use super::Forest;
+
+#[test]
+fn three_planted_at_once_are_one_forest() {
+    for server in nats::servers() {
+        let mut forest = Forest::new(&server);
+        for _ in 0..3 {
+            forest.plant();
+        }
+        forest.until_well();
+        let founder = forest.record()["founder"].as_str().unwrap().to_owned();
+        assert!(forest.nodes.iter().any(|node| node.id == founder));
+        let markers =
+            forest.nodes.iter().map(|node| fs::read_to_string(node.path("state/cluster.json")).unwrap());
+        assert!(markers.into_iter().all(|marker| marker.contains("member")));
+        forest.stop();
+    }
+}
+
+#[test]
+fn joiners_wait_for_the_founder_that_is_away() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 1);
+        assert_eq!(forest.nodes[0].stop(), Some(0));
+        forest.plant();
+        forest.plant();
+        for node in &forest.nodes[1..] {
+            let check = node.until_reason("engine:process", "waits_for_founder");
+            assert!(check["output"].as_str().unwrap().contains("grove-node-1"), "{check:#}");
+        }
+        forest.nodes[0].start();
+        forest.until_well();
+        forest.stop();
+    }
+}
+
+#[test]
+fn a_founder_rebuilt_empty_joins_its_own_forest() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 3);
+        let others = forest.engine_pids()[1..].to_vec();
+        assert_eq!(forest.nodes[0].stop(), Some(0));
+        for dir in ["state", "run", "jetstream"] {
+            fs::remove_dir_all(forest.nodes[0].path(dir)).unwrap();
+        }
+        forest.nodes[0].start();
+        forest.until_well();
+        assert_eq!(forest.engine_pids()[1..], others);
+        forest.stop();
+    }
+}
+
+#[test]
+fn all_come_back_while_the_share_is_away() {
+    for server in nats::servers() {
+        for count in [1, 3] {
+            let mut forest = Forest::grown(&server, count);
+            forest.stop();
+            let (share, aside) = (forest.share.path().join("share"), forest.share.path().join("aside"));
+            fs::rename(&share, &aside).unwrap();
+            // Nothing can be made where it stood.
+            fs::write(&share, "").unwrap();
+            forest.nodes.iter_mut().for_each(forest_tests::node::Node::start);
+            for node in &forest.nodes {
+                let size = if count < 3 { count + 1 } else { count };
+                forest_tests::wait::until_value(
+                    &format!("{} has a meta leader again", node.id),
+                    || node.check("nats:jetstream"),
+                    |check| check["status"] == "pass" && check["observedValue"] == size,
+                );
+                assert_ne!(node.check("registry:entry")["status"], "pass");
+            }
+            fs::remove_file(&share).unwrap();
+            fs::rename(&aside, &share).unwrap();
+            forest.until_well();
+            forest.stop();
+        }
+    }
+}
+
+#[test]
+fn any_node_tells_of_all_and_names_the_silent() {
+    let mut forest = Forest::grown(&nats::server(), 3);
+    for node in &forest.nodes {
+        let told = node.get("/forest").unwrap().json();
+        assert_eq!(told["silent"], serde_json::json!([]), "{told:#}");
+        let ids: Vec<_> = told["nodes"].as_array().unwrap().iter().map(|node| &node["node_id"]).collect();
+        assert_eq!(ids, ["grove-node-1", "grove-node-2", "grove-node-3"]);
+        assert!(told["nodes"].as_array().unwrap().iter().all(|node| node["health"]["status"] == "pass"));
+    }
+    // An agent that is gone with its engine.
+    let lost = &mut forest.nodes[1];
+    lost.signal(Signal::KILL);
+    assert_eq!(lost.ended(), None);
+    lost.processes().iter().for_each(|(pid, _)| process::signal(*pid, Signal::KILL));
+    let told = forest.nodes[2].get("/forest").unwrap().json();
+    assert_eq!(told["silent"], serde_json::json!(["grove-node-2"]), "{told:#}");
+    assert_eq!(told["status"], "warn");
+    let check = forest.nodes[0].until_reason("nats:jetstream", "member_not_current");
+    assert!(check["output"].as_str().unwrap().contains("grove-node-2"), "{check:#}");
+    forest.nodes[1].start();
+    forest.until_well();
+    forest.stop();
+}

@@ -139,10 +139,19 @@ fn next_ip() -> Ipv4Addr {
 /// If it was not built.
 #[must_use]
 pub fn agent_binary() -> PathBuf {
+    built("forest-agent")
+}
+
+/// A program of the same build as this one.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let dir = test.ancestors().find(|dir| dir.join("forest-agent").is_file());
-    dir.unwrap_or_else(|| panic!("no forest-agent near {}; run `cargo build --workspace`", test.display()))
-        .join("forest-agent")
+    let dir = test.ancestors().find(|dir| dir.join(name).is_file());
+    dir.unwrap_or_else(|| panic!("no {name} near {}; run `cargo build --workspace`", test.display()))
+        .join(name)
 }
 
 impl Node {

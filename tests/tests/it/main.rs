@@ -18,6 +18,8 @@ mod hang;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod morpheus;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod nimsforest;

@@ -11,12 +11,27 @@ pub struct Fault {
     pub reason: Reason,
     /// A sentence for a person, a lowercase fragment without a full stop; never a secret.
     pub message: String,
+    /// What a person can do about this very one; `None`: what the reason says is enough.
+    pub advice: Option<String>,
 }
 
 impl Fault {
     /// A fault of `reason`, said as `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), advice: None }
+    }
+
+    /// The same fault, with what a person can do about this very one.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        self.advice.as_deref().unwrap_or(self.reason.remedy())
     }
 }
 

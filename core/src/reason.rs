@@ -199,6 +199,35 @@ reasons! {
     PeerUnreachable = "peer_unreachable", "check the peer, and that its firewall lets 6222 in";
     /// A peer answers and no route to it stands.
     PeerNoRoute = "peer_no_route", "check that both run in one cluster with the same credentials";
+
+    /// The command line cannot be understood.
+    Usage = "usage", "look at the command's --help";
+    /// This version cannot do it.
+    NotSupported = "not_supported", "look at the message for what it can do";
+    /// A forest of that name is there already.
+    NameTaken = "name_taken", "choose another name";
+    /// The forest has no such node.
+    NodeUnknown = "node_unknown", "choose one of the nodes that the message names";
+    /// A question could not be asked, for nobody is there to answer.
+    ConfirmationNeeded = "confirmation_needed", "run it on a terminal, or with --yes";
+    /// Another morpheus is at work on the same forest.
+    Busy = "busy", "wait for the other one";
+    /// A program that is needed is not to be found.
+    ProgramMissing = "program_missing", "install it, or name its file";
+    /// A port that a node needs is taken.
+    PortTaken = "port_taken", "stop the program that holds the port";
+    /// An agent could not be started.
+    AgentStart = "agent_start", "look at the message";
+    /// An agent ended by itself.
+    AgentExited = "agent_exited", "look at the agent's log";
+    /// A node's agent does not answer.
+    AgentUnreachable = "agent_unreachable", "morpheus grow FOREST --repair";
+    /// A process does not end, not even when killed.
+    StillRunning = "still_running", "look at the process that the message names";
+    /// Nodes are not healthy in time.
+    NotHealthy = "not_healthy", "look at the nodes that the message names";
+    /// The laptop's own state cannot be read or written.
+    LocalState = "local_state", "check the path and its permissions";
 }
 
 impl fmt::Display for Reason {

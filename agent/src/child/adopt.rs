@@ -14,6 +14,9 @@ use super::token;
 /// How long the killed leftovers of a child may take to be gone before the next one is started regardless.
 const LEFTOVERS_WAIT: Duration = Duration::from_secs(1);
 
+/// How many milliseconds a process may be in the midst of an exec.
+const EXEC_LOOKS: u32 = 100;
+
 /// A child that lives already.
 #[derive(Debug)]
 pub(super) struct Adopted {
@@ -109,13 +112,29 @@ fn bearers(prefix: &str) -> Vec<Bearer> {
 
 /// Processes come and go while /proc is read: whatever fails here is gone, or not ours to look into.
 fn bearer(pid: i32, prefix: &str) -> Option<Bearer> {
-    let environ = || token::find(&std::fs::read(format!("/proc/{pid}/environ")).ok()?, prefix);
-    environ()?;
+    token::find(&environ(pid)?, prefix)?;
     let fd = process::open(pid).ok()?;
     let stat = process::stat(pid).ok()?;
     // Read once more, now that the pidfd holds the process.
-    let token = environ()?;
+    let token = token::find(&environ(pid)?, prefix)?;
     let start_time = stat.start_time;
     let id = ProcessId { pid, start_time };
     Some(Bearer { id, fd, stat, token })
+}
+
+/// The environment. That of a process in the midst of an exec is empty, so one is not believed at first sight.
+fn environ(pid: i32) -> Option<Vec<u8>> {
+    let mut empty = 0;
+    for _ in 0..EXEC_LOOKS {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        // Arguments are empty then, too. A kernel thread or a zombie, with neither, has no executable.
+        std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let in_exec = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?.is_empty();
+        empty += u32::from(!in_exec);
+        if !environ.is_empty() || empty > 2 {
+            return Some(environ);
+        }
+        process::gone(process::open(pid).ok()?, Duration::from_millis(1));
+    }
+    None
 }

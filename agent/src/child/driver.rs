@@ -85,6 +85,7 @@ impl Driver {
 
     /// Adopts a living child first, and then goes on until it is shut down or let go.
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        self.parts.log.followed().await;
         self.adopt().await;
         let mut log = self.parts.log.state();
         let done = loop {

@@ -54,7 +54,7 @@ impl Line {
                 Self { name, status: Outlook::WouldChange, detail: fault.message, reason }
             }
             Err(fault) => {
-                let detail = format!("{}; {}", fault.message, fault.reason.remedy());
+                let detail = format!("{}; {}", fault.message, fault.remedy());
                 Self { name, status: Outlook::WouldFail, detail, reason: Some(fault.reason.code()) }
             }
         }

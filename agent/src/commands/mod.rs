@@ -130,7 +130,7 @@ impl Failure {
 
 impl From<crate::fault::Fault> for Failure {
     fn from(fault: crate::fault::Fault) -> Self {
-        let error = anyhow::anyhow!("{}; {}", fault.message, fault.reason.remedy());
+        let error = anyhow::anyhow!("{}; {}", fault.message, fault.remedy());
         Self::new(fault.reason.code(), error)
     }
 }

@@ -6,7 +6,7 @@ use forest_core::health::Status;
 use forest_core::reason::Reason;
 use forest_core::secrets::Duty;
 
-use crate::child::ChildStatus;
+use crate::child::{ChildPhase, ChildStatus};
 use crate::driver::machine::{Machine, Standing};
 use crate::driver::seen::Seen;
 use crate::driver::step::StepName;
@@ -83,7 +83,7 @@ fn engine_process(sources: &Sources<'_>) -> Finding {
 /// What is wrong with the engine's process, the nearest cause first.
 fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
     let status = sources.engine;
-    if status.ignores_term {
+    if status.ignores_term && matches!(status.phase, ChildPhase::Stopping { .. }) {
         let message = "the engine was asked to end and goes on";
         return Some(Fault::new(Reason::EngineIgnoresTerm, message));
     }
@@ -273,10 +273,10 @@ fn registry(sources: &Sources<'_>) -> Finding {
 /// The fault of the step that holds another one back; `None` while it has not been looked at.
 fn held_by(sources: &Sources<'_>, holder: StepName) -> Option<Fault> {
     match &sources.machine.record(holder)?.standing {
-        Standing::Differs(fault) => Some(Fault::new(
-            fault.reason,
-            format!("held back by the step {}: {}", holder.as_str(), fault.message),
-        )),
+        Standing::Differs(fault) => {
+            let message = format!("held back by the step {}: {}", holder.as_str(), fault.message);
+            Some(Fault { message, ..fault.clone() })
+        }
         _ => None,
     }
 }

@@ -139,7 +139,7 @@ impl Finding {
     /// Not well: `status` and the fault that says why.
     #[must_use]
     pub fn of(status: Status, fault: &Fault, observed: Observed, at: Instant) -> Self {
-        let output = format!("{}; {}", fault.message, fault.reason.remedy());
+        let output = format!("{}; {}", fault.message, fault.remedy());
         Self { status, reason: Some(fault.reason), output, observed, at: Some(at), peers: None }
     }
 

@@ -1,15 +1,13 @@
 //! agent.yaml: read, checked whole before anything is done, and then a value that nobody questions again.
 //!
-//! Three types on the way: the text, the YAML's tree as it stands (`raw`), and [`Settings`]. Nothing below main
+//! Three types on the way: the text, the YAML's tree as it stands ([`forest_core::yaml::raw`]), and [`Settings`]. Nothing below main
 //! reads the environment, so `${VAR}` in a value is just that text.
 
-mod error;
 mod load;
-mod raw;
 mod share;
-mod table;
 mod validate;
 mod value;
+mod vocabulary;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +17,7 @@ use forest_core::address::Address;
 use forest_core::id::{ForestId, NodeId};
 use url::Url;
 
-pub use error::{ConfigError, Place};
+pub use forest_core::yaml::{ConfigError, Place};
 
 /// Everything that the agent was told, valid.
 #[derive(Debug, Clone, PartialEq, Eq)]

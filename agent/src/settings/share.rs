@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use forest_core::yaml::{Field, Problem};
+
 use super::Share;
-use super::error::Problem;
-use super::table::Field;
 use super::validate::path_or;
 use super::value;
 

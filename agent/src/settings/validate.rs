@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
-use super::raw::Node;
-use super::table::{Field, Table};
+use forest_core::yaml::raw::Node;
+use forest_core::yaml::{Field, Problem, Table};
+
+use super::vocabulary::VOCABULARY;
 use super::{
     AddressChoice, Download, Engine, EngineKind, Firewall, Listen, Settings, Share, Witness, WitnessListen,
 };
@@ -13,7 +14,7 @@ use super::{share, value};
 
 /// Judges the whole file; the first problem ends it.
 pub(super) fn settings(node: &Node) -> Result<Settings, Problem> {
-    let root = Table::root(node)?;
+    let root = Table::root(node, &VOCABULARY)?;
     let share = root.get("share").map(share::settings).transpose()?;
     // Where a share is mounted, there the registry is looked for.
     let registry = match &share {

@@ -5,11 +5,9 @@ use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use forest_core::address::Address;
+use forest_core::yaml::{Field, Problem};
 use jiff::SignedDuration;
 use url::Url;
-
-use super::error::Problem;
-use super::table::Field;
 
 /// The default of `poll_interval`.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(5);

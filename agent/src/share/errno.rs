@@ -41,28 +41,7 @@ pub fn mount_reason(errno: Errno) -> Reason {
 #[must_use]
 pub fn mount_fault(share: &Share, address: SocketAddr, errno: Errno) -> Fault {
     let reason = mount_reason(errno);
-    let why = match reason {
-        Reason::ShareNoCifs => {
-            "this kernel has no cifs file system; install its module (Ubuntu: linux-modules-extra)".to_owned()
-        }
-        Reason::ShareWrongPassword => format!(
-            "the server refuses this user or this password; put the right one into {}, and see that SMB is \
-             enabled for the user",
-            share.password_file.display()
-        ),
-        Reason::ShareNotFound => {
-            "the server has no such share, or the share no such directory; check share.source".to_owned()
-        }
-        Reason::SharePermission => "this process may not mount; run the agent as root".to_owned(),
-        Reason::ShareUnreachable => {
-            "the server drops the connection; check that SMB is enabled there".to_owned()
-        }
-        _ if errno == Errno::INVAL => format!(
-            "the kernel takes one of the options [{}] not as given (closetimeo needs Linux 6.0); dmesg names it",
-            share.options.join(", ")
-        ),
-        _ => "dmesg may say more (lines with CIFS)".to_owned(),
-    };
+    let (why, advice) = explain(reason, errno, share);
     let message = format!(
         "failed to mount {} at {} from {address} as user {}: {why} ({})",
         cifs::source(share),
@@ -70,7 +49,33 @@ pub fn mount_fault(share: &Share, address: SocketAddr, errno: Errno) -> Fault {
         share.username,
         name(errno)
     );
-    Fault::new(reason, message)
+    let fault = Fault::new(reason, message);
+    match advice {
+        Some(advice) => fault.advise(advice),
+        None => fault,
+    }
+}
+
+/// What happened, and what to do about it where the reason's own remedy does not say enough.
+fn explain(reason: Reason, errno: Errno, share: &Share) -> (&'static str, Option<String>) {
+    match reason {
+        Reason::ShareNoCifs => ("this kernel has no cifs file system", None),
+        Reason::ShareWrongPassword => {
+            let file = share.password_file.display();
+            let advice =
+                format!("put the right password into {file}, and see that SMB is enabled for the user");
+            ("the server refuses this user or this password", Some(advice))
+        }
+        Reason::ShareNotFound => ("the server has no such share, or the share no such directory", None),
+        Reason::SharePermission => ("this process may not mount", None),
+        Reason::ShareUnreachable => ("the server drops the connection", None),
+        _ if errno == Errno::INVAL => {
+            let options = share.options.join(", ");
+            let advice = format!("look in dmesg for which of [{options}] it is (closetimeo needs Linux 6.0)");
+            ("the kernel does not take one of the options as given", Some(advice))
+        }
+        _ => ("the kernel refused for another reason", None),
+    }
 }
 
 /// Does `errno`, the answer of a mounted share, mean that a new mount may help?
@@ -169,11 +174,11 @@ mod tests {
     #[test]
     fn each_answer_of_mount_has_its_reason_and_names_what_was_tried() {
         for (errno, reason, hint) in [
-            (Errno::NODEV, "share_no_cifs", "install its module"),
+            (Errno::NODEV, "share_no_cifs", "cifs module"),
             (Errno::ACCESS, "share_wrong_password", "/etc/morpheus/storagebox.password"),
             (Errno::KEYREJECTED, "share_wrong_password", "EKEYREJECTED"),
             (Errno::KEYEXPIRED, "share_wrong_password", "EKEYEXPIRED"),
-            (Errno::NOENT, "share_not_found", "check share.source"),
+            (Errno::NOENT, "share_not_found", "check the path in share.source"),
             (Errno::NXIO, "share_not_found", "ENXIO"),
             (Errno::NOTDIR, "share_not_found", "ENOTDIR"),
             (Errno::REMOTE, "share_not_found", "EREMOTE"),
@@ -187,7 +192,9 @@ mod tests {
         ] {
             let fault = mount_fault(&share(), "192.0.2.1:445".parse().unwrap(), errno);
             assert_eq!(fault.reason.code(), reason, "{fault}");
-            for part in [hint, "//box.example/backup", "/mnt/forest", "192.0.2.1:445", "user u1"] {
+            let told = format!("{}; {}", fault.message, fault.remedy());
+            assert!(told.contains(hint), "{hint}: {told}");
+            for part in ["//box.example/backup", "/mnt/forest", "192.0.2.1:445", "user u1"] {
                 assert!(fault.message.contains(part), "{part}: {fault}");
             }
         }

@@ -250,20 +250,20 @@ impl ShareStep {
             "the agent did not mount it and leaves it alone; unmount it".to_owned()
         };
         let mountpoint = mount.mountpoint.display();
-        let message = format!("{}; {advice} (umount -l {mountpoint}: it is mounted anew)", fault.message);
-        Fault::new(fault.reason, message)
+        fault.advise(format!("{advice} (umount -l {mountpoint}: it is mounted anew)"))
     }
 
     fn unreachable(&self, refused: &[String]) -> Fault {
         let port = cifs::port(&self.share);
         let message = format!(
-            "no address of {} answers for {} (user {}): {}; let TCP {port} out to it, and enable SMB there",
+            "no address of {} answers for {} (user {}): {}",
             self.share.host,
             cifs::source(&self.share),
             self.share.username,
             refused.join("; ")
         );
         Fault::new(Reason::ShareUnreachable, message)
+            .advise(format!("let TCP {port} out to it, and enable SMB there"))
     }
 }
 

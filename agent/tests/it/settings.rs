@@ -208,7 +208,7 @@ fn a_file_that_cannot_be_read_is_named() {
     insta::assert_snapshot!(said(dir.path()), @"DIR: cannot be read: Is a directory (os error 21); name the file in it with --config");
     let large = dir.path().join("large.yaml");
     fs::write(&large, "#".repeat((1 << 20) + 1)).expect("written");
-    insta::assert_snapshot!(said(&large), @"DIR/large.yaml: is larger than 1 MiB; name an agent.yaml");
+    insta::assert_snapshot!(said(&large), @"DIR/large.yaml: is larger than 1 MiB; name a settings file");
     let binary = dir.path().join("binary.yaml");
     fs::write(&binary, b"forest_id: a\nx: \xff").expect("written");
     let err = Settings::load(&binary).expect_err("not text").to_string();

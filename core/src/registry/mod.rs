@@ -1,8 +1,8 @@
 //! The registry: the one file in which the nodes of all forests find each other, and the one algorithm by
 //! which every program changes it.
 //!
-//! - [`model`] is the file's text as a value, [`claim()`] and [`change`] the pure changes to it, [`diff`] their
-//!   picture.
+//! - [`model`] is the file's text as a value, [`claim()`], [`change`] and [`forests`] the pure changes to it, [`diff`]
+//!   their picture.
 //! - [`door`] is the small trait over the directory the file lies in; [`fs`] is its file-system side.
 //! - [`update()`] changes a document under the lease, [`read()`] reads one without it.
 //! - [`clock`], [`owner`] and [`Limits`] are what the algorithm needs to know of time and of itself.
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod document;
 pub mod door;
 pub mod flock;
+pub mod forests;
 pub mod fs;
 mod lease;
 mod limits;
@@ -34,6 +35,7 @@ pub use clock::{Clock, SystemClock, VirtualClock};
 pub use document::{Corrupt, Document, Files};
 pub use door::{Base, Door, DoorError, Kind, Op, Publish, Tag};
 pub use flock::{InstanceError, InstanceLock, Queue, Turn};
+pub use forests::{edit_forest, remove_forest};
 pub use fs::FsDoor;
 pub use lease::Holder;
 pub use limits::Limits;

@@ -131,6 +131,16 @@ impl Registry {
         record
     }
 
+    /// The whole file.
+    pub(super) fn root(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The whole file.
+    pub(super) fn root_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.0
+    }
+
     /// Notes the time of a change.
     pub(super) fn touch(&mut self, now: Timestamp) {
         self.0.insert("updated_at".to_owned(), rfc3339(now).into());

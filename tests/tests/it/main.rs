@@ -18,8 +18,12 @@ mod hang;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod nimsforest;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;
 #[cfg(test)]
 mod share;
+#[cfg(test)]
+mod share_away;

@@ -93,7 +93,7 @@ fn threads_named(name: &str) -> usize {
 async fn the_kernels_own_answer_to_mount_is_told_apart() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let given = Given::a_share_at("127.0.0.1", server.local_addr().unwrap().port());
-    let Fault { reason, message } = given.step().act().await.unwrap_err();
+    let Fault { reason, message, .. } = given.step().act().await.unwrap_err();
     let may_mount = rustix::process::geteuid().is_root();
     match reason {
         Reason::SharePermission => assert!(!may_mount, "{message}"),

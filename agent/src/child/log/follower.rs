@@ -17,6 +17,9 @@ use crate::child::limits::LogLimits;
 /// So much is read at once, and so much of a flood's end is looked at.
 const CHUNK: usize = 64 << 10;
 
+/// Copies of a file that grows while it is copied, before it is cut as it is.
+const COPIES: u32 = 3;
+
 /// Looks at a file that grows while it is read, before it is cut as it is.
 const CATCH_UPS: u32 = 8;
 
@@ -30,7 +33,9 @@ pub(super) struct Follower {
     splitter: Splitter,
     shown: Shown,
     flood: FloodMeter,
+    /// Its length at the last look, and what was added since.
     seen: u64,
+    arrived: u64,
     kept: (Option<Place>, Instant),
     buffer: Vec<u8>,
     state: watch::Sender<LogState>,
@@ -94,6 +99,7 @@ impl Follower {
             shown,
             flood: FloodMeter::new(limits.flood_bytes, limits.flood_hold, now),
             seen: file.offset(),
+            arrived: 0,
             kept: (None, now),
             buffer: vec![0; CHUNK],
             limits,
@@ -121,7 +127,8 @@ impl Follower {
     /// Reads what is new, shows it, and sets a full file aside. Tells whether much arrived.
     pub(super) fn look(&mut self) -> io::Result<bool> {
         let len = self.file.len()?;
-        let grown = self.note_growth(len);
+        self.start_over_if_cut(len);
+        self.note_growth(len);
         self.skip_if_behind(len);
         self.read_on()?;
         if self.file.len()? > self.limits.file_bytes {
@@ -130,8 +137,9 @@ impl Follower {
             self.splitter.finish(|line| self.shown.line(line));
             self.seen = 0;
         }
-        self.publish(grown)?;
-        Ok(grown > CHUNK as u64)
+        let arrived = std::mem::take(&mut self.arrived);
+        self.publish(arrived)?;
+        Ok(arrived > CHUNK as u64)
     }
 
     /// Takes an unfinished last line as it is: the child that wrote it is gone.
@@ -151,16 +159,18 @@ impl Follower {
         Ok(())
     }
 
-    fn note_growth(&mut self, len: u64) -> u64 {
+    fn start_over_if_cut(&mut self, len: u64) {
         if len < self.file.offset() {
-            // Cut by someone else: what is there now is new.
+            // By someone else: what is there now is new.
             self.file.go_to(0);
             self.splitter.finish(|line| self.shown.line(line));
             self.seen = 0;
         }
-        let grown = len.saturating_sub(self.seen);
+    }
+
+    fn note_growth(&mut self, len: u64) {
+        self.arrived += len.saturating_sub(self.seen);
         self.seen = len;
-        grown
     }
 
     fn skip_if_behind(&mut self, len: u64) {
@@ -191,20 +201,28 @@ impl Follower {
         Ok(())
     }
 
-    /// Sets a full file aside. While the child writes faster than it is read and copied it is left to grow for
-    /// some looks: once it pauses, nothing need be lost.
+    /// Sets a full file aside. While the child writes faster than it is read and copied the file is left to grow
+    /// to twice its size: once the child pauses, nothing need be lost.
     fn roll(&mut self) -> io::Result<()> {
-        let copied = self.file.copy(self.limits.file_bytes);
-        self.catch_up()?;
-        let quiet = copied.as_ref().is_ok_and(|end| *end == self.file.offset());
-        if copied.is_ok() && !quiet && self.file.len()? < 2 * self.limits.file_bytes {
+        let mut copied = Ok(0);
+        for _ in 0..COPIES {
+            copied = self.file.copy(self.limits.file_bytes);
+            self.catch_up()?;
+            if !copied.as_ref().is_ok_and(|end| *end < self.file.offset()) {
+                break;
+            }
+        }
+        let behind = copied.as_ref().is_ok_and(|end| *end < self.file.offset());
+        if behind && self.file.len()? < 2 * self.limits.file_bytes {
             return Ok(());
         }
         let shifted = copied.and_then(|_| self.file.shift(self.limits.files));
         self.catch_up()?;
-        self.skip_to(self.file.len()?);
+        let len = self.file.len()?;
+        self.skip_to(len);
         // Also where the copy failed: a full disk must not become fuller.
         self.file.cut()?;
+        self.note_growth(len);
         self.seen = 0;
         self.keep()?;
         shifted
@@ -223,10 +241,10 @@ impl Follower {
         Ok(())
     }
 
-    fn publish(&mut self, grown: u64) -> io::Result<()> {
+    fn publish(&mut self, arrived: u64) -> io::Result<()> {
         let now = Instant::now();
         self.shown.say_hidden(now, self.file.path());
-        let flood = self.flood.note(grown, now);
+        let flood = self.flood.note(arrived, now);
         let changed = std::mem::take(&mut self.shown.changed);
         self.state.send_if_modified(|state| {
             if changed {

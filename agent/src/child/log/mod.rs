@@ -56,7 +56,7 @@ pub(super) fn make_dir(state_dir: &Path) -> io::Result<()> {
 /// The thread's handle. Dropped, the thread looks once more, keeps its place and ends.
 pub(super) struct Log {
     state: watch::Receiver<LogState>,
-    ends: mpsc::Sender<oneshot::Sender<()>>,
+    asks: mpsc::Sender<Ask>,
     thread: JoinHandle<()>,
 }
 
@@ -64,11 +64,11 @@ impl Log {
     /// Follows the log at `path` into `sink`.
     pub(super) fn follow(path: PathBuf, limits: LogLimits, sink: Sink) -> io::Result<Self> {
         let (sender, state) = watch::channel(LogState::default());
-        let (ends, inbox) = mpsc::channel();
+        let (asks, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("child-log".to_owned())
             .spawn(move || follow(&path, limits, sink, sender, &inbox))?;
-        Ok(Self { state, ends, thread })
+        Ok(Self { state, asks, thread })
     }
 
     /// What is known of it; changes as the child writes.
@@ -76,39 +76,63 @@ impl Log {
         self.state.clone()
     }
 
+    /// Waits until the file is followed, so that nothing of a child started after this is missed; or until it
+    /// could not be opened.
+    pub(super) async fn followed(&self) {
+        self.ask(Question::Followed).await;
+    }
+
     /// The child is gone: waits until all it wrote is in the state, its unfinished last line too.
     pub(super) async fn child_ended(&self) {
+        self.ask(Question::ChildEnded).await;
+    }
+
+    async fn ask(&self, question: Question) {
         let (done, wait) = oneshot::channel();
         // A log that cannot be opened was complained of.
-        if self.ends.send(done).is_ok() {
+        if self.asks.send(Ask { question, done }).is_ok() {
             let _ = wait.await;
         }
     }
 
     /// Ends the thread, its place kept.
     pub(super) async fn close(self) {
-        let Self { ends, thread, .. } = self;
-        drop(ends);
+        let Self { asks, thread, .. } = self;
+        drop(asks);
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
     }
 }
 
-type Ends = mpsc::Receiver<oneshot::Sender<()>>;
+enum Question {
+    Followed,
+    ChildEnded,
+}
+
+/// Answered by `done`.
+struct Ask {
+    question: Question,
+    done: oneshot::Sender<()>,
+}
+
+type Asks = mpsc::Receiver<Ask>;
 
 /// The thread.
-fn follow(path: &Path, limits: LogLimits, sink: Sink, state: watch::Sender<LogState>, ends: &Ends) {
+fn follow(path: &Path, limits: LogLimits, sink: Sink, state: watch::Sender<LogState>, asks: &Asks) {
     let mut complain = Complaints::default();
     let poll = limits.poll;
-    let Some(file) = open(path, poll, ends, &mut complain) else {
+    let Some(file) = open(path, poll, asks, &mut complain) else {
         return;
     };
     let mut follower = Follower::new(file, limits, sink, state);
     complain.about(path, follower.refill_tail());
     let mut wait = poll;
     loop {
-        match ends.recv_timeout(wait) {
-            Ok(done) => {
-                complain.about(path, follower.end_of_child());
+        match asks.recv_timeout(wait) {
+            Ok(Ask { question, done }) => {
+                match question {
+                    Question::Followed => complain.about(path, follower.look().map(drop)),
+                    Question::ChildEnded => complain.about(path, follower.end_of_child()),
+                };
                 // The one who asked may have gone.
                 let _ = done.send(());
             }
@@ -126,14 +150,14 @@ fn follow(path: &Path, limits: LogLimits, sink: Sink, state: watch::Sender<LogSt
 }
 
 /// Tries until it can be opened; `None`: nobody wants it any more.
-fn open(path: &Path, poll: Duration, ends: &Ends, complain: &mut Complaints) -> Option<LogFile> {
+fn open(path: &Path, poll: Duration, asks: &Asks, complain: &mut Complaints) -> Option<LogFile> {
     loop {
         if let Some(file) = complain.about(path, LogFile::open(path)) {
             return Some(file);
         }
-        match ends.recv_timeout(poll) {
+        match asks.recv_timeout(poll) {
             // Nothing of it can be known, and the one who asked shall not wait for that.
-            Ok(done) => drop(done),
+            Ok(ask) => drop(ask),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
         }

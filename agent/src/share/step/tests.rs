@@ -275,7 +275,10 @@ async fn foreign_and_refusing_mounts_are_left_alone() {
         let given = Given::a_share().mounted(fstype, source, Some(errno));
         let fault = given.step(&["127.0.0.1"]).act().await.unwrap_err();
         assert_eq!(fault.reason, reason);
-        assert!(fault.message.contains(advice) && fault.message.contains("umount -l /mnt/forest"), "{fault}");
+        assert!(
+            fault.remedy().contains(advice) && fault.remedy().contains("umount -l /mnt/forest"),
+            "{fault}"
+        );
         assert_eq!(given.kernel.done(), [""; 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! The agent dies or is replaced at bad moments; the child is found again, and never doubled.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use forest_agent::child::{ChildStatus, Want};
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::helper::Agent;
-use super::kit::{LIVES, Place, alive, eventually, running, signal, wait_for};
+use super::kit::{LIVES, Place, Stranger, alive, eventually, running, signal, wait_for};
 
 /// Counts its lines, so that one that is lost is missed.
 const COUNTS: &str = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done";
@@ -92,11 +92,11 @@ async fn another_command_waits_for_the_next_start() {
 #[tokio::test]
 async fn a_pid_that_belongs_to_another_now_is_neither_adopted_nor_killed() {
     let place = Place::new(LIVES);
-    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let other = Stranger::start(Command::new("sleep").arg("1000"));
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let record = json!({
         "token": "0123456789abcdef.0123456789abcdef", "boot_id": boot_id.trim(), "command": "",
-        "process": {"pid": other.id(), "start_time": 1},
+        "process": {"pid": other.pid(), "start_time": 1},
     });
     let records = json!({"version": 1, "children": {"engine": record}});
     std::fs::write(place.records(), records.to_string()).unwrap();
@@ -104,12 +104,10 @@ async fn a_pid_that_belongs_to_another_now_is_neither_adopted_nor_killed() {
     let handle = place.supervise();
     handle.want(Want::Run(place.command()));
     let pid = running(&handle).await;
-    assert_ne!(pid.unsigned_abs(), other.id());
+    assert_ne!(pid, other.pid());
     assert!(!handle.status().borrow().adopted);
     handle.shutdown().await.unwrap();
-    assert!(alive(other.id().cast_signed()));
-    other.kill().unwrap();
-    other.wait().unwrap();
+    assert!(alive(other.pid()));
 }
 
 #[tokio::test]
@@ -122,18 +120,13 @@ async fn a_second_start_that_nobody_knows_of_is_ended() {
     let records: Value = serde_json::from_slice(&std::fs::read(place.records()).unwrap()).unwrap();
     let token = records["children"]["engine"]["token"].as_str().unwrap();
     let (prefix, _) = token.split_once('.').unwrap();
-    let mut double = Command::new("sleep")
-        .arg("1000")
-        .env("FOREST_AGENT_CHILD", format!("{prefix}.other"))
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    let mut command = Command::new("sleep");
+    command.arg("1000").process_group(0).env("FOREST_AGENT_CHILD", format!("{prefix}.other"));
+    let double = Stranger::start(&mut command);
 
     let handle = place.supervise();
     assert_eq!(running(&handle).await, pid);
-    assert!(!alive(double.id().cast_signed()));
-    double.wait().unwrap();
+    assert!(!alive(double.pid()));
     handle.shutdown().await.unwrap();
 }
 

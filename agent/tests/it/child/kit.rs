@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use forest_agent::child::{ChildPhase, ChildStatus, Children, Command, Limits, SupervisorHandle};
@@ -79,6 +80,26 @@ impl Drop for Place {
         for pid in self.pids() {
             signal(pid, Signal::KILL);
         }
+    }
+}
+
+/// A process that is no agent's child. Dropped, it is killed.
+pub(super) struct Stranger(std::process::Child);
+
+impl Stranger {
+    pub(super) fn start(command: &mut std::process::Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.0.id().cast_signed()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

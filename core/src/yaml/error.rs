@@ -1,4 +1,4 @@
-//! What is wrong with agent.yaml, in one line that a person can act on.
+//! What is wrong with the file, in one line that a person can act on.
 //!
 //! A message speaks of the value at its own place and of nothing else: no neighbouring line, which may hold a
 //! secret, ever enters one. That is why nothing here is built from the file's text as such.
@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use forest_core::reason::Reason;
+use crate::reason::Reason;
 
 /// A place in the file, both counted from 1; the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,11 +19,11 @@ pub struct Place {
 
 impl Place {
     /// Where a problem of the file as a whole is shown.
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    pub const START: Self = Self { line: 1, column: 1 };
 }
 
-/// Why there are no settings: `PATH:LINE:COLUMN: KEY: what is wrong; what to do`. The process ends with exit
-/// code 78. It has no source: what the operating system said is part of the sentence.
+/// Why there are no settings: `PATH:LINE:COLUMN: KEY: what is wrong; what to do`. Programs end with exit
+/// code 78 on it. It has no source: what the operating system said is part of the sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}", .path.display(), .kind)]
 pub struct ConfigError {
@@ -39,25 +39,26 @@ enum Kind {
 
 /// Something wrong at a place, before anybody has said in which file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) at: Place,
+pub struct Problem {
+    /// Where.
+    pub at: Place,
     /// Dotted from the top, `share.source`; empty where no key is to blame.
-    pub(super) key: String,
+    pub key: String,
     /// A lowercase fragment.
-    pub(super) what: String,
+    pub what: String,
     /// What to do; empty where `what` already says it.
-    pub(super) remedy: String,
+    pub remedy: String,
 }
 
 impl ConfigError {
     /// The file cannot be read as text.
-    pub(super) fn unreadable(path: &Path, what: impl Into<String>, remedy: &'static str) -> Self {
+    pub fn unreadable(path: &Path, what: impl Into<String>, remedy: &'static str) -> Self {
         let what = what.into();
         Self { path: path.to_owned(), kind: Kind::Unreadable { what, remedy } }
     }
 
     /// Its content is not right.
-    pub(super) fn invalid(path: &Path, problem: Problem) -> Self {
+    pub fn invalid(path: &Path, problem: Problem) -> Self {
         Self { path: path.to_owned(), kind: Kind::Invalid(problem) }
     }
 
@@ -97,7 +98,7 @@ impl ConfigError {
 
 impl Problem {
     /// A problem with no key to blame.
-    pub(super) fn of_the_file(at: Place, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn of_the_file(at: Place, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { at, key: String::new(), what: what.into(), remedy: remedy.into() }
     }
 }

@@ -17,13 +17,17 @@ use super::error::{Place, Problem};
 const MAX_TEXT: usize = 4096;
 
 /// A value and its place.
-pub(super) struct Node {
-    pub(super) at: Place,
-    pub(super) kind: Kind,
+#[derive(Debug)]
+pub struct Node {
+    /// Where it begins.
+    pub at: Place,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// What a value is made of.
-pub(super) enum Kind {
+#[derive(Debug)]
+pub enum Kind {
     /// Nothing, `~` or `null`.
     Empty,
     /// A scalar as it is written, quotes resolved.
@@ -37,13 +41,19 @@ pub(super) enum Kind {
 }
 
 /// A mapping's key and its place.
-pub(super) struct Key {
-    pub(super) at: Place,
-    pub(super) name: String,
+#[derive(Debug)]
+pub struct Key {
+    /// Where it begins.
+    pub at: Place,
+    /// What it is called.
+    pub name: String,
 }
 
 /// Reads one YAML document.
-pub(super) fn read(text: &str) -> Result<Node, Problem> {
+///
+/// # Errors
+/// [`Problem`] where the text is not YAML, or YAML that is not read here.
+pub fn read(text: &str) -> Result<Node, Problem> {
     serde_saphyr::from_str_with_options::<Spanned<Yaml>>(text, options())
         .map(|yaml| Node::new(yaml, text))
         .map_err(|err| problem(&err, text))

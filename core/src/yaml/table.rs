@@ -1,82 +1,98 @@
-//! A mapping of agent.yaml and its keys: each value knows its own dotted name and place, so that whoever finds
-//! it wrong can say so. The whole vocabulary of the file stands here, once.
+//! A mapping of the file and its keys: each value knows its own dotted name and place, so that whoever finds it
+//! wrong can say so.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use super::error::{Place, Problem};
 use super::raw::{self, Key, Kind, Node};
+use crate::suggest::nearest;
 
-/// Every mapping there is, and its keys. A key of the top level stands in the mapping named "".
-const VOCABULARY: [(&str, &[&str]); 9] = [
-    (
-        "",
-        &[
-            "forest_id",
-            "node_id",
-            "address",
-            "registry",
-            "poll_interval",
-            "share",
-            "engine",
-            "witness",
-            "listen",
-            "firewall",
-            "state_dir",
-            "runtime_dir",
-            "node_info",
-        ],
-    ),
-    ("share", &["source", "mountpoint", "username", "password_file", "options"]),
-    ("engine", &["kind", "binary", "download", "data_dir"]),
-    ("engine.download", &["url", "sha256"]),
-    ("witness", &["binary", "download", "listen"]),
-    ("witness.download", &["url", "sha256"]),
-    ("witness.listen", &["client", "cluster"]),
-    ("listen", &["client", "cluster", "monitor", "health"]),
-    ("firewall", &["manage", "monitoring_from"]),
-];
+/// The whole vocabulary of one kind of file.
+#[derive(Debug)]
+pub struct Vocabulary {
+    /// Every mapping there is, and its keys. A key of the top level stands in the mapping named "".
+    pub tables: &'static [(&'static str, &'static [&'static str])],
+    /// What to do about a file that holds nothing.
+    pub nothing: &'static str,
+    /// What to do about a key that is unknown on purpose; `None`: whatever is near is named.
+    pub instead: fn(&str) -> Option<&'static str>,
+}
+
+impl Vocabulary {
+    /// The keys of the mapping named `path`; `None`: no mapping.
+    #[must_use]
+    pub fn keys(&self, path: &str) -> Option<&'static [&'static str]> {
+        self.tables.iter().find(|(name, _)| *name == path).map(|(_, keys)| *keys)
+    }
+
+    /// Every single value's dotted name, in order.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let all = self.tables.iter().flat_map(|(table, keys)| keys.iter().map(move |key| join(table, key)));
+        all.filter(|name| self.keys(name).is_none())
+    }
+}
 
 /// A mapping, known to hold no key but those of the vocabulary.
-pub(super) struct Table<'a> {
+#[derive(Debug)]
+pub struct Table<'a> {
+    vocabulary: &'static Vocabulary,
     path: String,
     at: Place,
     entries: &'a [(Key, Node)],
 }
 
 /// A value of the file under its dotted name.
-pub(super) struct Field<'a> {
+#[derive(Debug)]
+pub struct Field<'a> {
+    vocabulary: &'static Vocabulary,
     path: String,
     node: &'a Node,
 }
 
 impl<'a> Table<'a> {
-    /// The file's top level.
-    pub(super) fn root(node: &'a Node) -> Result<Self, Problem> {
-        let root = Field { path: String::new(), node };
-        root.table()
+    /// The file's top level, whose keys and those of every mapping in it are those of `vocabulary`.
+    ///
+    /// # Errors
+    /// [`Problem`]: a key that the vocabulary does not have, or no mapping.
+    pub fn root(node: &'a Node, vocabulary: &'static Vocabulary) -> Result<Self, Problem> {
+        let path = String::new();
+        Field { vocabulary, path, node }.table()
     }
 
     /// The value of `key`, if the file has it. A key with nothing behind it counts as left out for a mapping
     /// whose lines are all commented out; every other value then says that it is empty.
-    pub(super) fn get(&self, key: &'static str) -> Option<Field<'a>> {
+    pub fn get(&self, key: &'static str) -> Option<Field<'a>> {
         let path = join(&self.path, key);
-        let is_table = VOCABULARY.iter().any(|(name, _)| *name == path);
+        let vocabulary = self.vocabulary;
+        let is_table = vocabulary.keys(&path).is_some();
         self.entries
             .iter()
             .find(|(found, _)| found.name == key)
             .filter(|(_, node)| !(is_table && matches!(node.kind, Kind::Empty)))
-            .map(|(_, node)| Field { path, node })
+            .map(|(_, node)| Field { vocabulary, path, node })
     }
 
     /// The mapping of `key`; one that is left out is an empty one, so that its own keys take their defaults.
-    pub(super) fn section(&self, key: &'static str) -> Result<Self, Problem> {
-        self.get(key)
-            .map_or_else(|| Ok(Self { path: join(&self.path, key), at: self.at, entries: &[] }), Field::table)
+    ///
+    /// # Errors
+    /// [`Problem`]: the value is no mapping of known keys.
+    pub fn section(&self, key: &'static str) -> Result<Self, Problem> {
+        self.get(key).map_or_else(
+            || {
+                Ok(Self {
+                    vocabulary: self.vocabulary,
+                    path: join(&self.path, key),
+                    at: self.at,
+                    entries: &[],
+                })
+            },
+            Field::table,
+        )
     }
 
     /// The value of a dotted `name`, if the file has it; for rules about several values, once all are valid.
-    pub(super) fn find(&self, name: &str) -> Option<Field<'a>> {
+    pub fn find(&self, name: &str) -> Option<Field<'a>> {
         let mut entries = self.entries;
         let mut found = None;
         for part in name.split('.') {
@@ -87,11 +103,11 @@ impl<'a> Table<'a> {
                 _ => &[],
             };
         }
-        found.map(|node| Field { path: name.to_owned(), node })
+        found.map(|node| Field { vocabulary: self.vocabulary, path: name.to_owned(), node })
     }
 
     /// A problem of the value named `name`, or, where that is a default, of this mapping.
-    pub(super) fn problem(&self, name: &str, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    pub fn problem(&self, name: &str, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
         Problem {
             at: self.find(name).map_or(self.at, |field| field.node.at),
             key: name.to_owned(),
@@ -101,7 +117,10 @@ impl<'a> Table<'a> {
     }
 
     /// The value of `key`, which has to be there; `example` is what it could be.
-    pub(super) fn require(&self, key: &'static str, example: &str) -> Result<Field<'a>, Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`]: the key is missing.
+    pub fn require(&self, key: &'static str, example: &str) -> Result<Field<'a>, Problem> {
         self.get(key).ok_or_else(|| Problem {
             at: self.at,
             key: join(&self.path, key),
@@ -116,12 +135,15 @@ impl<'a> Table<'a> {
 
 impl<'a> Field<'a> {
     /// A problem of this value.
-    pub(super) fn problem(&self, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    pub fn problem(&self, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
         Problem { at: self.node.at, key: self.path.clone(), what: what.into(), remedy: remedy.into() }
     }
 
     /// The value as a text on one line, not empty.
-    pub(super) fn text(&self) -> Result<&'a str, Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`]: it is empty, or no single value.
+    pub fn text(&self) -> Result<&'a str, Problem> {
         match &self.node.kind {
             Kind::Text(text) if !text.is_empty() => Ok(text),
             Kind::Text(_) => Err(self.problem("is empty", "give it a value, or leave the key out")),
@@ -130,7 +152,10 @@ impl<'a> Field<'a> {
     }
 
     /// The value as text, parsed; the parser's message says what is wrong, `remedy` what to write instead.
-    pub(super) fn parse<T>(&self, remedy: &str) -> Result<T, Problem>
+    ///
+    /// # Errors
+    /// [`Problem`]: it is no text, or the parser refuses it.
+    pub fn parse<T>(&self, remedy: &str) -> Result<T, Problem>
     where
         T: FromStr,
         T::Err: Display,
@@ -139,7 +164,10 @@ impl<'a> Field<'a> {
     }
 
     /// The value as `true` or `false`.
-    pub(super) fn flag(&self) -> Result<bool, Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`]: it is neither.
+    pub fn flag(&self) -> Result<bool, Problem> {
         match self.text()? {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -148,30 +176,36 @@ impl<'a> Field<'a> {
     }
 
     /// The value as a list.
-    pub(super) fn list(&self) -> Result<Vec<Self>, Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`]: it is none.
+    pub fn list(&self) -> Result<Vec<Self>, Problem> {
         let Kind::List(items) = &self.node.kind else {
             return Err(self.wrong_kind("a list, [a, b]"));
         };
-        let item = |node: &'a Node| Self { path: self.path.clone(), node };
+        let item = |node: &'a Node| Self { vocabulary: self.vocabulary, path: self.path.clone(), node };
         Ok(items.iter().map(item).collect())
     }
 
     /// The value as a mapping with known keys.
-    pub(super) fn table(self) -> Result<Table<'a>, Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`]: it is none, or holds an unknown key.
+    pub fn table(self) -> Result<Table<'a>, Problem> {
         let Kind::Map(entries) = &self.node.kind else {
             return Err(self.wrong_kind("a mapping, `key: value` lines"));
         };
-        let known = VOCABULARY.iter().find(|(name, _)| *name == self.path).map_or(&[][..], |(_, keys)| *keys);
+        let known = self.vocabulary.keys(&self.path).unwrap_or_default();
         match entries.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
-            Some((key, _)) => Err(unknown(&self.path, key, known)),
-            None => Ok(Table { path: self.path, at: self.node.at, entries }),
+            Some((key, _)) => Err(unknown(self.vocabulary, &self.path, key)),
+            None => Ok(Table { vocabulary: self.vocabulary, path: self.path, at: self.node.at, entries }),
         }
     }
 
     fn wrong_kind(&self, wanted: &str) -> Problem {
         let found = match &self.node.kind {
             Kind::Empty if self.path.is_empty() => {
-                return self.problem("the file holds no settings", "write at least forest_id and node_id");
+                return self.problem("the file holds no settings", self.vocabulary.nothing);
             }
             Kind::Empty => return self.problem("has no value", "give it one, or leave the key out"),
             Kind::Unplain => {
@@ -196,7 +230,8 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn unknown(path: &str, key: &Key, known: &[&str]) -> Problem {
+fn unknown(vocabulary: &Vocabulary, path: &str, key: &Key) -> Problem {
+    let known = vocabulary.keys(path).unwrap_or_default();
     if !raw::is_word(&key.name) {
         return Problem::of_the_file(
             key.at,
@@ -208,61 +243,21 @@ fn unknown(path: &str, key: &Key, known: &[&str]) -> Problem {
         at: key.at,
         key: join(path, &key.name),
         what: "unknown key".to_owned(),
-        remedy: remedy(path, &key.name, known),
+        remedy: remedy(vocabulary, path, &key.name, known),
     }
 }
 
-fn remedy(path: &str, key: &str, known: &[&str]) -> String {
-    if matches!(key, "password" | "password2" | "pass") {
-        return "put the password into a file of its own, mode 0600, and name that in share.password_file"
-            .to_owned();
+fn remedy(vocabulary: &Vocabulary, path: &str, key: &str, known: &[&str]) -> String {
+    if let Some(instead) = (vocabulary.instead)(key) {
+        return instead.to_owned();
     }
-    let near = known.iter().map(|known| (distance(key, known), known)).min();
-    if let Some((distance, near)) = near
-        && distance <= (key.len() / 3).clamp(1, 3)
-    {
+    if let Some(near) = nearest(key, known.iter().copied()) {
         return format!("did you mean `{near}`?");
     }
-    let elsewhere = VOCABULARY.iter().find(|(table, keys)| *table != path && keys.contains(&key));
+    let elsewhere = vocabulary.tables.iter().find(|(table, keys)| *table != path && keys.contains(&key));
     match elsewhere {
         Some(("", _)) => format!("`{key}` belongs at the top level"),
         Some((table, _)) => format!("`{key}` belongs below `{table}`"),
         None => format!("known here: {}", known.join(", ")),
-    }
-}
-
-/// How many letters to add, drop or change (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distance_counts_letters() {
-        for (a, b, letters) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("node", "node", 0)] {
-            assert_eq!((distance(a, b), distance(b, a)), (letters, letters), "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn every_mapping_is_a_key_of_another() {
-        for (table, keys) in VOCABULARY {
-            assert!(!keys.is_empty());
-            let (parent, key) = table.rsplit_once('.').unwrap_or(("", table));
-            let known = VOCABULARY.iter().any(|(name, keys)| *name == parent && keys.contains(&key));
-            assert!(table.is_empty() || known, "{table}");
-        }
     }
 }

@@ -1,0 +1,90 @@
+//! `morpheus grow`: how loaded a forest is; more nodes; dead agents started.
+
+use std::time::Duration;
+
+use forest_core::health::Status;
+
+use super::table::{or_dash, table};
+use crate::args::Grow;
+use crate::failure::Failure;
+use crate::local::grow::Wish;
+use crate::local::plant::Raised;
+use crate::local::{Local, record, targets};
+use crate::report::{self, GrowReport};
+use crate::ui::{Done, Ui, counted};
+
+pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
+    let forest = local.forest(&args.forest)?;
+    let mut add = args.nodes.unwrap_or(0);
+    if args.auto {
+        let looks = local.http.look(&targets(&forest.plan)).await;
+        add = u8::from(report::wants_another(
+            &report::grow(&args.forest, &looks, args.threshold),
+            args.max_nodes,
+        ));
+    }
+    let raised = if add > 0 || args.repair {
+        let limit = Duration::from_secs(args.timeout.seconds);
+        let wish = Wish { add, repair: args.repair, limit };
+        Some(local.grow(&forest.id, wish, &mut ui.progress()).await?)
+    } else {
+        None
+    };
+    let plan = match &raised {
+        Some(raised) => raised.plan.clone(),
+        None => record::live(&local.store.read()?, &forest.id)?,
+    };
+    let looks = local.http.look(&targets(&plan)).await;
+    let mut report = report::grow(&args.forest, &looks, args.threshold);
+    report.added = added(raised.as_ref());
+    let text = text(&report);
+    let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
+    Ok(Done { always_json: args.auto, ..done })
+}
+
+/// Those that were pending when they were started.
+fn added(raised: Option<&Raised>) -> Vec<String> {
+    let raised = raised.into_iter();
+    raised
+        .flat_map(|raised| raised.plan.pending.iter().filter(|id| raised.ends.contains_key(id)))
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn text(report: &GrowReport) -> String {
+    let rows = report.nodes.iter().map(|node| {
+        vec![
+            node.node_id.clone(),
+            node.ip.clone(),
+            node.health.map_or("unreachable", word).to_owned(),
+            or_dash(node.cpu_percent),
+            or_dash(node.mem_mb),
+            or_dash(node.connections),
+            node.error.clone().unwrap_or_default(),
+        ]
+    });
+    let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
+    let load = if report.cpu_high { "above" } else { "not above" };
+    let mut text = format!(
+        "{table}\n\n{} of {} answer; {}; on average {} % CPU ({load} {} %), {} MB",
+        report.reachable_nodes,
+        counted(report.total_nodes, "node"),
+        counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
+        report.avg_cpu_percent,
+        report.threshold,
+        report.avg_mem_mb,
+    );
+    if report.cpu_high {
+        text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
+    }
+    text
+}
+
+/// The word for a status.
+pub(super) fn word(status: Status) -> &'static str {
+    match status {
+        Status::Pass => "pass",
+        Status::Warn => "warn",
+        Status::Fail => "fail",
+    }
+}

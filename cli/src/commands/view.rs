@@ -1,0 +1,99 @@
+//! `morpheus list` and `morpheus status`
+
+use forest_core::health::Status;
+use forest_core::id::ForestId;
+use forest_core::reason::Reason;
+use forest_core::registry::Registry;
+use serde_json::{Value, json};
+
+use super::grow::word;
+use super::plant::connect;
+use super::table::{or_dash, table};
+use crate::failure::Failure;
+use crate::local::ready::complaint;
+use crate::local::record::{Forest, PROVIDER};
+use crate::local::{Local, targets};
+use crate::probe::Look;
+use crate::report::{self, Listed, Orphan};
+use crate::ui::Done;
+
+pub(super) fn list(local: &Local) -> Result<Done, Failure> {
+    let registry = local.store.read()?;
+    let ids = registry.forest_names().into_iter().filter_map(|name| name.parse().ok());
+    let forests: Vec<Listed> = ids.map(|id| listed(&registry, &id)).collect();
+    let rows = forests.iter().map(|forest| {
+        let Listed { forest_id, provider, size, status, created_at, nodes, .. } = forest.clone();
+        vec![
+            forest_id,
+            or_dash(provider),
+            or_dash(size),
+            nodes.to_string(),
+            or_dash(status),
+            or_dash(created_at),
+        ]
+    });
+    let text = match forests.is_empty() {
+        true => "no forests yet: morpheus plant local".to_owned(),
+        false => table(&["forest", "provider", "size", "nodes", "status", "created"], rows),
+    };
+    Ok(Done::new(json!({"forests": super::json(&forests)}), text))
+}
+
+fn listed(registry: &Registry, id: &ForestId) -> Listed {
+    let record = registry.forest(id);
+    let text =
+        |key: &str| record.and_then(|record| record.get(key)).and_then(Value::as_str).map(str::to_owned);
+    let members = Forest::find(registry, id).map(|forest| forest.plan.members.len());
+    Listed {
+        forest_id: id.to_string(),
+        provider: text("provider"),
+        location: text("location"),
+        size: text("size"),
+        status: text("status"),
+        created_at: text("created_at"),
+        nodes: members.unwrap_or_else(|| registry.entries(id).len()),
+    }
+}
+
+pub(super) async fn status(local: &Local, name: &str) -> Result<Done, Failure> {
+    let forest = local.forest(name)?;
+    let looks = local.http.look(&targets(&forest.plan)).await;
+    let provider = forest.text("provider").unwrap_or(PROVIDER);
+    let report = report::status(name, provider, &looks, orphans(local, &forest)?);
+    let rows = looks.iter().map(|look| {
+        let (status, what) = words(look);
+        vec![look.target.node.to_string(), look.target.ip.to_string(), status.to_owned(), what]
+    });
+    let mut text =
+        format!("{name}: {}\n{}", word(report.status), table(&["node", "address", "health", ""], rows));
+    for orphan in &report.orphans {
+        text.push_str(&format!("\nleft over: {} {}", orphan.kind, orphan.id));
+    }
+    text.push_str(&connect(&report.client_urls));
+    let problem = (report.status != Status::Pass).then(|| {
+        Failure::new(
+            Reason::NotHealthy,
+            format!(
+                "forest {name} is not healthy; next: morpheus grow {name} --repair, morpheus logs {name}"
+            ),
+        )
+    });
+    Ok(Done::new(super::json(&report), text).with_problem(problem))
+}
+
+fn words(look: &Look) -> (&'static str, String) {
+    match &look.health {
+        Err(why) => ("unreachable", why.clone()),
+        Ok(health) if health.report.status == Status::Pass => ("pass", String::new()),
+        Ok(health) => (word(health.report.status), complaint(&health.report)),
+    }
+}
+
+/// Entries and directories of nodes that the forest does not have.
+fn orphans(local: &Local, forest: &Forest) -> Result<Vec<Orphan>, Failure> {
+    let is_member = |id: &str| forest.plan.members.iter().any(|member| member.id.as_str() == id);
+    let entries = local.store.read()?.entries(&forest.id).into_iter().map(|entry| ("entry", entry.id));
+    let directories = local.directories(&forest.id).into_iter().map(|id| ("directory", id.to_string()));
+    let all = entries.chain(directories).filter(|(_, id)| !is_member(id));
+    Ok(all.map(|(kind, id)| Orphan { kind, id }).collect())
+}

@@ -1,0 +1,21 @@
+//! morpheus: plants, grows, watches and tears down forests of NATS servers.
+//!
+//! A command is a function from its arguments to a [`Done`](ui::Done) or a [`Failure`](failure::Failure);
+//! what is decided is decided in pure functions (`local::record`, `local::network`, `report`), and only
+//! [`ui`] prints. Nothing below main reads the process's environment. This crate never imports the agent: it
+//! starts it as a program and asks it over HTTP.
+
+pub mod args;
+mod commands;
+pub mod config;
+pub mod environment;
+pub mod failure;
+mod files;
+pub mod local;
+mod names;
+pub mod probe;
+mod progress;
+pub mod report;
+pub mod ui;
+
+pub use commands::run;

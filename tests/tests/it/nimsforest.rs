@@ -1,0 +1,85 @@
+//! A node whose engine is NimsForest, played by the stand-in: supervised like nats-server, its faults named.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use forest_agent::engine::nimsforest::own_ipv6;
+use forest_tests::node::{Node, node};
+use forest_tests::wait::until;
+use forest_tests::{nats, process, stand_in};
+use rustix::process::Signal;
+
+/// A program that starts the stand-in with variables of its own: the agent hands none of its environment on.
+fn program(path: &Path, monitor: u16, fault: &str) {
+    let (server, stand_in) = (nats::server(), stand_in::binary());
+    let text = format!(
+        "#!/bin/sh\nexport STAND_IN_MONITOR={monitor} STAND_IN_CLUSTER=6222 {fault}\n\
+         export STAND_IN_NATS_SERVER={}\nexec {} \"$@\"\n",
+        server.display(),
+        stand_in.display()
+    );
+    let temp = path.with_extension("new");
+    fs::write(&temp, text).unwrap();
+    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&temp, path).unwrap();
+}
+
+/// A node with the stand-in as its engine; `None` on a machine without IPv6, where NimsForest cannot run and the
+/// agent must say so.
+fn grove(fault: &str) -> Option<(Node, u16)> {
+    let mut grove = node("grove-node-1", Path::new("/replaced/below")).kind("nimsforest").prepare();
+    let engine = grove.path("forest");
+    // NimsForest monitors on every address of the machine, so the port must be one that nobody has.
+    let monitor = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+    program(&engine, monitor, fault);
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    let config = config.replace("/replaced/below", &engine.display().to_string());
+    let config = config.replace(&format!("{}:8222", grove.ip), &format!("[::]:{monitor}"));
+    fs::write(grove.path("agent.yaml"), config).unwrap();
+    grove.start();
+    if own_ipv6().is_err() {
+        grove.until_reason("engine:process", "nimsforest_no_address");
+        assert_eq!(grove.stop(), Some(0));
+        return None;
+    }
+    Some((grove, monitor))
+}
+
+#[test]
+fn it_runs_is_probed_at_its_random_port_and_comes_back() {
+    let Some((mut grove, _)) = grove("") else { return };
+    let health = grove.until_pass();
+    assert_eq!(health["engine"]["kind"], "nimsforest");
+    let view = fs::read_to_string(grove.path("run/registry.json")).unwrap();
+    assert!(view.contains("grove-node-1"), "{view}");
+    let engine = grove.engine_pid();
+    process::signal(engine, Signal::KILL);
+    until("another runs", || {
+        grove.health()["engine"]["pid"].as_u64().filter(|pid| *pid != u64::from(engine))
+    });
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn its_crash_loop_has_a_reason_of_its_own_and_its_data_is_left_alone() {
+    let Some((mut grove, monitor)) = grove("STAND_IN_FAULT=work_queue") else { return };
+    grove.until_pass();
+    // The fault is one of the second start on the same directory.
+    process::signal(grove.engine_pid(), Signal::KILL);
+    let check = grove.until_reason("engine:process", "nimsforest_work_queue");
+    assert!(check["output"].as_str().unwrap().contains("not unique on workqueue stream"), "{check:#}");
+    let kept = grove.path("jetstream/precious");
+    fs::write(&kept, "data").unwrap();
+    until("it has ended more than once", || {
+        grove.health()["engine"]["restarts"].as_u64().filter(|restarts| *restarts >= 1)
+    });
+    assert_eq!(grove.health()["engine"]["last_exit"]["code"], 1);
+    program(&grove.path("forest"), monitor, "");
+    grove.until_pass();
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "data");
+    assert_eq!(grove.stop(), Some(0));
+}

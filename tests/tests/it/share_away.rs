@@ -1,0 +1,75 @@
+//! A node whose share cannot be mounted: it says why, and starts no engine unless it knows its forest.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use forest_tests::nats;
+use forest_tests::node::{Node, NodeBuilder, node};
+
+/// A node with a share on loopback. Where the kernel has no cifs a port that answers leads to the mount that says
+/// so; where it has, nobody answers at the port.
+fn with_share(builder: NodeBuilder) -> (Node, TcpListener) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = if cifs() { 1 } else { server.local_addr().unwrap().port() };
+    let grove = builder.prepare();
+    let mountpoint = grove.path("mnt");
+    let password = grove.path("password");
+    fs::write(&password, "hunter2\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    let share = format!(
+        "share:\n  source: //127.0.0.1/backup\n  mountpoint: {}\n  username: u1\n  password_file: {}\n  options: [port={port}]\n",
+        mountpoint.display(),
+        password.display()
+    );
+    let registry = grove.path("share/registry.json").display().to_string();
+    let config = config.replace(&registry, &mountpoint.join("registry.json").display().to_string());
+    fs::write(grove.path("agent.yaml"), format!("{config}{share}")).unwrap();
+    (grove, server)
+}
+
+fn cifs() -> bool {
+    fs::read_to_string("/proc/filesystems").unwrap().contains("\tcifs\n")
+}
+
+fn reason() -> &'static str {
+    if cifs() { "share_unreachable" } else { "share_no_cifs" }
+}
+
+#[test]
+fn it_is_said_and_no_lone_node_is_made() {
+    let (mut grove, _server) = with_share(node("grove-node-1", &nats::server()));
+    grove.start();
+    let check = grove.until_reason("share:mounted", reason());
+    assert_eq!(check["status"], "warn");
+    assert!(check["output"].as_str().unwrap().contains("//127.0.0.1/backup"), "{check:#}");
+    grove.until_reason("registry:entry", reason());
+    grove.until_reason("engine:process", "engine_waits_for_registry");
+    // The mountpoint may have been made; nothing is ever written below it while nothing is mounted there.
+    assert!(fs::read_dir(grove.path("mnt")).map_or(0, Iterator::count) == 0);
+    let answer: serde_json::Value = serde_json::from_slice(&grove.run(&["check", "--json"]).stdout).unwrap();
+    assert_eq!(answer["steps"][2]["name"], "share");
+    // Whether the kernel could load cifs cannot be told beforehand on every machine; that nothing is mounted can.
+    assert_ne!(answer["steps"][2]["status"], "ok", "{answer:#}");
+    assert!(!grove.log().contains("hunter2") && !answer.to_string().contains("hunter2"));
+    assert_eq!(grove.stop(), Some(0));
+}
+
+#[test]
+fn with_a_kept_registry_the_engine_starts() {
+    let (mut grove, _server) = with_share(node("grove-node-1", &nats::server()));
+    fs::create_dir(grove.path("state")).unwrap();
+    let kept = "{\"nodes\": {\"grove\": [{\"id\": \"grove-node-1\", \"ip\": \"fd00::1\", \"forest_id\": \"grove\"}]}}";
+    fs::write(grove.path("state/registry.json"), kept).unwrap();
+    grove.start();
+    grove.until_reason("share:mounted", reason());
+    let health = forest_tests::wait::until_value(
+        "the engine runs",
+        || grove.health(),
+        |health| health["checks"]["nats:server"][0]["status"] == "pass",
+    );
+    assert_eq!(health["status"], "warn");
+    assert_eq!(grove.get("/readyz").unwrap().code, 200);
+    assert_eq!(grove.stop(), Some(0));
+}

@@ -8,10 +8,11 @@ use forest_core::reason::Reason;
 use forest_core::registry::Registry;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 
 use crate::child::Want;
 use crate::cluster::machine::EnginePlan;
-use crate::cluster::marker::MarkerFile;
+use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::reload;
 use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
@@ -21,6 +22,9 @@ use crate::engine::planned::Planned;
 use crate::engine::{nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
+
+/// The times of files lag behind the clock by some milliseconds.
+const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
 
 /// The step. What it wants goes to the driver, which tells the supervisor.
 #[derive(Clone)]
@@ -34,7 +38,7 @@ pub struct EngineStep {
 #[derive(Default)]
 struct Last {
     want: Option<Want>,
-    /// The process that has certainly read this configuration.
+    /// The process that said that it has read this configuration.
     loaded: Option<(u32, String)>,
 }
 
@@ -76,11 +80,13 @@ impl EngineStep {
                         "the engine is not started yet, or has new peers",
                     );
                 }
-                if run.note.is_some() {
-                    return differs(
-                        Reason::EngineStarting,
-                        "it is not noted yet that the engine is a member",
-                    );
+                match &run.note {
+                    // Of no account to anybody but this node's later lives.
+                    Some((founding, phase @ Phase::Member)) => {
+                        MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+                    }
+                    Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
+                    None => {}
                 }
                 if self.unread(seen, planned).is_some() {
                     return differs(
@@ -94,13 +100,16 @@ impl EngineStep {
         }
     }
 
-    /// The running server, where it answers and it is not certain that it has read the configuration as it
-    /// stands. One that does not answer yet would die of the signal.
+    /// The running server, where it answers and has not read the configuration as it stands. One that does not
+    /// answer yet would die of the signal.
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let read = self.last().has_read(pid, planned);
-        (reloads && !read).then_some(pid)
+        let said =
+            self.last().loaded.as_ref().is_some_and(|(read, text)| *read == pid && *text == planned.text);
+        let since = seen.view.loaded.zip(planned.written_at());
+        let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
+        (reloads && !said && !later).then_some(pid)
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
@@ -134,12 +143,6 @@ impl EngineStep {
     }
 }
 
-impl Last {
-    fn has_read(&self, pid: u32, planned: &Planned) -> bool {
-        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
-    }
-}
-
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         std::future::ready(self.compare(&seen).into()).boxed()
@@ -164,7 +167,7 @@ enum Wanted {
 struct Run {
     planned: Planned,
     /// What is to be noted first: the founding, and how far this node has come.
-    note: Option<(String, crate::cluster::marker::Phase)>,
+    note: Option<(String, Phase)>,
 }
 
 /// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::Registry;
+use forest_core::secrets::Secrets;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
 
+use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::machine::EnginePlan;
 use crate::cluster::marker::{MarkerFile, Phase};
@@ -30,6 +32,7 @@ const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
 #[derive(Clone)]
 pub struct EngineStep {
     settings: Arc<Settings>,
+    keeper: SecretsKeeper,
     wants: Wants,
     last: Arc<Mutex<Last>>,
 }
@@ -45,8 +48,8 @@ struct Last {
 impl EngineStep {
     /// The step for this node.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, wants: Wants) -> Self {
-        Self { settings, wants, last: Arc::default() }
+    pub fn new(settings: Arc<Settings>, keeper: SecretsKeeper, wants: Wants) -> Self {
+        Self { settings, keeper, wants, last: Arc::default() }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -72,6 +75,10 @@ impl EngineStep {
                 Ok(Look::Differs(fault))
             }
             Wanted::Hold(fault) => Err(fault),
+            Wanted::Turn(_) => differs(Reason::WaitsForFounder, "the engine joins as soon as it is its turn"),
+            Wanted::Run(run) if run.ends_turn => {
+                differs(Reason::EngineStarting, "the engine has joined, and its turn is not ended yet")
+            }
             Wanted::Run(run) => {
                 let planned = &run.planned;
                 if last != Some(Want::Run(planned.command.clone())) || !planned.is_written() {
@@ -112,6 +119,17 @@ impl EngineStep {
         (reloads && !said && !later).then_some(pid)
     }
 
+    async fn turn(
+        &self,
+        seen: &Seen,
+        change: impl Fn(&Secrets) -> Option<Secrets> + Send + 'static,
+    ) -> Result<bool, Fault> {
+        let Some(dir) = &seen.dir else {
+            return Err(Fault::new(Reason::WaitsForFounder, "the share's directory went away"));
+        };
+        self.keeper.update(dir, move |secrets| Ok(change(secrets))).await
+    }
+
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
         let run = match wanted(&self.settings, &seen)? {
             Wanted::Stop(reason) => {
@@ -123,8 +141,19 @@ impl EngineStep {
                 self.want(Want::Stop { reason: fault.message.clone() });
                 return Err(fault);
             }
+            Wanted::Turn(before) => {
+                let node = self.settings.node.clone();
+                let took =
+                    self.turn(&seen, move |secrets| secrets.take_turn(&node, before.as_deref())).await?;
+                let who = if took { "this node's" } else { "another's" };
+                return Ok(format!("it is {who} turn to join the group"));
+            }
             Wanted::Run(run) => run,
         };
+        if run.ends_turn {
+            let node = self.settings.node.clone();
+            self.turn(&seen, move |secrets| secrets.end_turn(&node)).await?;
+        }
         let planned = run.planned;
         if let Some((founding, phase)) = &run.note {
             MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
@@ -157,6 +186,8 @@ impl Step for EngineStep {
 enum Wanted {
     /// It runs.
     Run(Run),
+    /// It joins once it is its turn, which it takes from whoever is named.
+    Turn(Option<String>),
     /// It is not started, for this reason; one that runs is left alone.
     Hold(Fault),
     /// It does not run, for this reason.
@@ -168,6 +199,8 @@ struct Run {
     planned: Planned,
     /// What is to be noted first: the founding, and how far this node has come.
     note: Option<(String, Phase)>,
+    /// It has joined, and others may.
+    ends_turn: bool,
 }
 
 /// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,
@@ -189,16 +222,17 @@ fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     };
     if settings.engine.kind == EngineKind::Nimsforest {
         let planned = nimsforest_plan(settings, &read.registry, address)?;
-        return Ok(Wanted::Run(Run { planned, note: None }));
+        return Ok(Wanted::Run(Run { planned, note: None, ends_turn: false }));
     }
     let situation = Situation::of(settings, seen)?;
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
+        (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
             let planned = nats_server_plan(settings, &situation, record, address)?;
-            Ok(Wanted::Run(Run { planned, note }))
+            Ok(Wanted::Run(Run { planned, note, ends_turn: situation.plan.ends_turn }))
         }
     }
 }

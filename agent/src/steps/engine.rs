@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::Registry;
+use forest_core::secrets::Secrets;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 
+use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::machine::EnginePlan;
-use crate::cluster::marker::MarkerFile;
+use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::reload;
 use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
@@ -22,10 +25,14 @@ use crate::engine::{nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
+/// The times of files lag behind the clock by some milliseconds.
+const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
+
 /// The step. What it wants goes to the driver, which tells the supervisor.
 #[derive(Clone)]
 pub struct EngineStep {
     settings: Arc<Settings>,
+    keeper: SecretsKeeper,
     wants: Wants,
     last: Arc<Mutex<Last>>,
 }
@@ -34,15 +41,15 @@ pub struct EngineStep {
 #[derive(Default)]
 struct Last {
     want: Option<Want>,
-    /// The process that has certainly read this configuration.
+    /// The process that said that it has read this configuration.
     loaded: Option<(u32, String)>,
 }
 
 impl EngineStep {
     /// The step for this node.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, wants: Wants) -> Self {
-        Self { settings, wants, last: Arc::default() }
+    pub fn new(settings: Arc<Settings>, keeper: SecretsKeeper, wants: Wants) -> Self {
+        Self { settings, keeper, wants, last: Arc::default() }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -68,6 +75,10 @@ impl EngineStep {
                 Ok(Look::Differs(fault))
             }
             Wanted::Hold(fault) => Err(fault),
+            Wanted::Turn(_) => differs(Reason::WaitsForFounder, "the engine joins as soon as it is its turn"),
+            Wanted::Run(run) if run.ends_turn => {
+                differs(Reason::EngineStarting, "the engine has joined, and its turn is not ended yet")
+            }
             Wanted::Run(run) => {
                 let planned = &run.planned;
                 if last != Some(Want::Run(planned.command.clone())) || !planned.is_written() {
@@ -76,11 +87,13 @@ impl EngineStep {
                         "the engine is not started yet, or has new peers",
                     );
                 }
-                if run.note.is_some() {
-                    return differs(
-                        Reason::EngineStarting,
-                        "it is not noted yet that the engine is a member",
-                    );
+                match &run.note {
+                    // Of no account to anybody but this node's later lives.
+                    Some((founding, phase @ Phase::Member)) => {
+                        MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+                    }
+                    Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
+                    None => {}
                 }
                 if self.unread(seen, planned).is_some() {
                     return differs(
@@ -94,13 +107,27 @@ impl EngineStep {
         }
     }
 
-    /// The running server, where it answers and it is not certain that it has read the configuration as it
-    /// stands. One that does not answer yet would die of the signal.
+    /// The running server, where it answers and has not read the configuration as it stands. One that does not
+    /// answer yet would die of the signal.
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let read = self.last().has_read(pid, planned);
-        (reloads && !read).then_some(pid)
+        let said =
+            self.last().loaded.as_ref().is_some_and(|(read, text)| *read == pid && *text == planned.text);
+        let since = seen.view.loaded.zip(planned.written_at());
+        let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
+        (reloads && !said && !later).then_some(pid)
+    }
+
+    async fn turn(
+        &self,
+        seen: &Seen,
+        change: impl Fn(&Secrets) -> Option<Secrets> + Send + 'static,
+    ) -> Result<bool, Fault> {
+        let Some(dir) = &seen.dir else {
+            return Err(Fault::new(Reason::WaitsForFounder, "the share's directory went away"));
+        };
+        self.keeper.update(dir, move |secrets| Ok(change(secrets))).await
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
@@ -114,8 +141,19 @@ impl EngineStep {
                 self.want(Want::Stop { reason: fault.message.clone() });
                 return Err(fault);
             }
+            Wanted::Turn(before) => {
+                let node = self.settings.node.clone();
+                let took =
+                    self.turn(&seen, move |secrets| secrets.take_turn(&node, before.as_deref())).await?;
+                let who = if took { "this node's" } else { "another's" };
+                return Ok(format!("it is {who} turn to join the group"));
+            }
             Wanted::Run(run) => run,
         };
+        if run.ends_turn {
+            let node = self.settings.node.clone();
+            self.turn(&seen, move |secrets| secrets.end_turn(&node)).await?;
+        }
         let planned = run.planned;
         if let Some((founding, phase)) = &run.note {
             MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
@@ -134,12 +172,6 @@ impl EngineStep {
     }
 }
 
-impl Last {
-    fn has_read(&self, pid: u32, planned: &Planned) -> bool {
-        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
-    }
-}
-
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         std::future::ready(self.compare(&seen).into()).boxed()
@@ -154,6 +186,8 @@ impl Step for EngineStep {
 enum Wanted {
     /// It runs.
     Run(Run),
+    /// It joins once it is its turn, which it takes from whoever is named.
+    Turn(Option<String>),
     /// It is not started, for this reason; one that runs is left alone.
     Hold(Fault),
     /// It does not run, for this reason.
@@ -164,7 +198,9 @@ enum Wanted {
 struct Run {
     planned: Planned,
     /// What is to be noted first: the founding, and how far this node has come.
-    note: Option<(String, crate::cluster::marker::Phase)>,
+    note: Option<(String, Phase)>,
+    /// It has joined, and others may.
+    ends_turn: bool,
 }
 
 /// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,
@@ -186,16 +222,17 @@ fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     };
     if settings.engine.kind == EngineKind::Nimsforest {
         let planned = nimsforest_plan(settings, &read.registry, address)?;
-        return Ok(Wanted::Run(Run { planned, note: None }));
+        return Ok(Wanted::Run(Run { planned, note: None, ends_turn: false }));
     }
     let situation = Situation::of(settings, seen)?;
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
+        (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
             let planned = nats_server_plan(settings, &situation, record, address)?;
-            Ok(Wanted::Run(Run { planned, note }))
+            Ok(Wanted::Run(Run { planned, note, ends_turn: situation.plan.ends_turn }))
         }
     }
 }

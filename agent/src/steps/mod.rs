@@ -44,6 +44,7 @@ pub fn all(
     let keeper = SecretsKeeper::new(registrar.clone());
     let binary = crate::cluster::witness::binary(settings, path);
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
+    let engine = EngineStep::new(Arc::clone(settings), keeper.clone(), wants.clone());
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),
@@ -54,7 +55,7 @@ pub fn all(
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Witness, Arc::new(witness)),
-        (StepName::Engine, Arc::new(EngineStep::new(Arc::clone(settings), wants.clone()))),
+        (StepName::Engine, Arc::new(engine)),
     ]
 }
 

@@ -28,6 +28,8 @@ mod refusals;
 #[cfg(test)]
 mod register;
 #[cfg(test)]
+mod rogue;
+#[cfg(test)]
 mod share;
 #[cfg(test)]
 mod share_away;

@@ -66,10 +66,12 @@ impl Owner {
         if test_kill_process(pid) == Err(Errno::SRCH) {
             return true;
         }
-        if (self.pid, self.pid_start) == (here.pid, here.pid_start) {
-            return !self.image.is_empty() && self.image != here.image;
+        if start_of(self.pid).is_some_and(|start| start != self.pid_start) {
+            return true;
         }
-        start_of(self.pid).is_some_and(|start| start != self.pid_start)
+        // This process, but before an exec?
+        let same = (self.pid, self.pid_start) == (here.pid, here.pid_start);
+        same && !self.image.is_empty() && self.image != here.image
     }
 }
 

@@ -4,6 +4,7 @@ pub mod address;
 mod binaries;
 mod engine;
 mod local;
+mod queue;
 mod registry;
 mod secrets;
 mod share;

@@ -4,6 +4,7 @@ pub mod address;
 mod binaries;
 mod engine;
 mod local;
+mod queue;
 mod registry;
 mod secrets;
 mod share;
@@ -60,15 +61,26 @@ pub fn all(
 }
 
 /// What tells this installation from another with the same id: a digest of machine-id and state_dir. A machine
-/// that was built anew has another machine-id; two agents on one machine have different state directories.
+/// that was built anew has another machine-id; two agents on one machine have different state directories. Where
+/// there is no machine-id the id of the installation counts too, once the daemon has made it.
 #[must_use]
 pub fn instance(state_dir: &Path) -> String {
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let digest = Sha256::new()
-        .chain_update(machine.trim())
+    digest(&std::fs::read_to_string("/etc/machine-id").unwrap_or_default(), state_dir)
+}
+
+fn digest(machine: &str, state_dir: &Path) -> String {
+    let machine = machine.trim();
+    let mut digest = Sha256::new()
+        .chain_update(machine)
         .chain_update([0])
-        .chain_update(state_dir.as_os_str().as_encoded_bytes())
-        .finalize();
+        .chain_update(state_dir.as_os_str().as_encoded_bytes());
+    if matches!(machine, "" | "uninitialized")
+        && let Ok(Some(id)) = crate::instance::of(state_dir, false)
+    {
+        digest.update([0]);
+        digest.update(id);
+    }
+    let digest = digest.finalize();
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -82,5 +94,17 @@ mod tests {
         assert_eq!(one.len(), 16);
         assert_eq!(one, instance(Path::new("/var/lib/forest-agent")));
         assert_ne!(one, instance(Path::new("/var/lib/other")));
+    }
+
+    #[test]
+    fn without_a_machine_id_the_installations_own_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        for machine in ["", "\n", "uninitialized\n", "3d1219c7c4c5404aaa1f6d2a48adfda4\n"] {
+            let _ = std::fs::remove_file(dir.path().join("instance"));
+            let without = digest(machine, dir.path());
+            crate::instance::of(dir.path(), true).unwrap();
+            let with = digest(machine, dir.path());
+            assert_eq!(with == without, machine.len() > 20, "{machine:?}");
+        }
     }
 }

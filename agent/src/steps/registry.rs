@@ -58,7 +58,7 @@ impl Registrar {
     /// For this node. `reads` is the lane of the looks, so that one thread alone ever hangs there.
     #[must_use]
     pub fn new(settings: Arc<Settings>, limits: Limits, reads: Arc<Lane>) -> Self {
-        let queue = Arc::new(Queue::new(settings.runtime_dir.join("registry-queue.lock")));
+        let queue = Arc::new(Queue::new(super::queue::path(&settings)));
         let instance = super::instance(&settings.state_dir).into();
         Self { settings, instance, limits, queue, reads, updates: Arc::new(Lane::new("registry-update")) }
     }

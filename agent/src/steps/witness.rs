@@ -193,8 +193,8 @@ impl WitnessStep {
             Order::Remove => sys::remove(&client, name, ORDER).await.map_err(failed)?,
         }
         Ok(match order {
-            Order::StepDown => format!("the witness {} gives up leading the meta group", name),
-            Order::Remove => format!("the witness {} is taken out of the meta group", name),
+            Order::StepDown => format!("the witness {name} gives up leading the meta group"),
+            Order::Remove => format!("the witness {name} is taken out of the meta group"),
         })
     }
 }

@@ -9,9 +9,9 @@ NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## one node end to end on this machine: a real nats-server under a real agent
+demo: tools ## one node, then a forest of three, on this machine, with a real nats-server
 	cargo build -q --locked --workspace --bins
-	$(NATS) cargo run -q --locked -p forest-tests --bin demo
+	$(NATS) target/debug/demo
 
 test: tools ## all tests, with both versions of nats-server
 	$(NATS) cargo test --workspace --locked
@@ -31,7 +31,8 @@ deny: build-tools ## dependencies: banned crates, licences, sources
 	.tools/cargo-deny-* --locked check bans licenses sources
 
 bench: tools ## figures, in a release build
-	$(NATS) cargo run -q --release --locked -p forest-tests --bin bench
+	cargo build -q --release --locked --workspace --bins
+	$(NATS) target/release/bench
 
 tools: build-tools ## put the nats-servers of the tests into .tools/
 	@tools/install.sh nats

@@ -14,6 +14,8 @@ use crate::progress::Progress;
 
 /// How often a node is asked.
 const LOOK: Duration = Duration::from_millis(150);
+/// So long what every start goes through is not worth a complaint.
+const USUAL: Duration = Duration::from_secs(10);
 /// How much of an agent's log is looked through for its last words, in bytes.
 const TAIL: usize = 4096;
 
@@ -71,7 +73,8 @@ pub async fn wait(
     limit: Duration,
     progress: &mut Progress,
 ) -> BTreeMap<NodeId, End> {
-    let until = Instant::now() + limit;
+    let began = Instant::now();
+    let until = began + limit;
     loop {
         let late = Instant::now() >= until;
         let answers = join_all(nodes.iter().map(|node| http.health(&node.target))).await;
@@ -79,9 +82,10 @@ pub async fn wait(
         for (node, answer) in nodes.iter_mut().zip(answers) {
             let answer = answer.map(|health| health.report);
             let end = judge(node, &answer, peers).or_else(|| late.then(|| too_late(&answer, peers)));
-            let what = end
-                .as_ref()
-                .map_or_else(|| step(&answer, peers), |end| end.why().unwrap_or("ready").to_owned());
+            let what = end.as_ref().map_or_else(
+                || step(&answer, peers, began.elapsed()),
+                |end| end.why().unwrap_or("ready").to_owned(),
+            );
             progress.at(node.target.node.as_str(), &what);
             ends.extend(end.map(|end| (node.target.node.clone(), end)));
         }
@@ -118,12 +122,33 @@ fn too_late(answer: &Result<HealthReport, String>, peers: usize) -> End {
     }
 }
 
-fn step(answer: &Result<HealthReport, String>, peers: usize) -> String {
+fn step(answer: &Result<HealthReport, String>, peers: usize, waited: Duration) -> String {
     match answer {
+        Ok(report) if waited < USUAL && on_its_way(report).is_some() => {
+            on_its_way(report).unwrap_or_default().to_owned()
+        }
         Ok(report) if report.step == "ready" => what_is_missing(report, peers),
         Ok(report) => report.step.clone(),
         Err(_) => "starting the agent".to_owned(),
     }
+}
+
+/// What every start goes through for some seconds is no complaint yet: said in a few words.
+fn on_its_way(report: &HealthReport) -> Option<&'static str> {
+    let reasons: Vec<_> =
+        report.checks.iter().into_iter().filter_map(|(_, check)| check.reason.as_deref()).collect();
+    [
+        (
+            &["starting", "engine_starting", "nats_unreachable", "nats_unhealthy"][..],
+            "the NATS server is starting",
+        ),
+        (&["jetstream_no_leader", "jetstream_no_answer"], "JetStream is waiting for its leader"),
+        (&["peer_unreachable", "peer_no_route"], "waiting for the other nodes"),
+        (&["member_not_current"], "catching up with the others"),
+    ]
+    .into_iter()
+    .find(|(usual, _)| reasons.iter().any(|reason| usual.contains(reason)))
+    .map(|(_, words)| words)
 }
 
 fn what_is_missing(report: &HealthReport, peers: usize) -> String {

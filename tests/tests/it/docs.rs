@@ -25,3 +25,15 @@ fn the_table_of_reasons_is_the_codes() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text == due, "docs/health.md is behind the code; run FOREST_WRITE_DOCS=1 make test");
 }
+
+#[test]
+fn every_relative_link_of_the_documents_leads_somewhere() {
+    for name in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/health.md", "docs/registry.md"] {
+        let path = root().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            assert!(path.parent().unwrap().join(link).exists(), "{name} links to {link}, which is not there");
+        }
+    }
+}

@@ -18,11 +18,17 @@ mod hang;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod morpheus;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
 mod nimsforest;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;
+#[cfg(test)]
+mod rogue;
 #[cfg(test)]
 mod share;
 #[cfg(test)]

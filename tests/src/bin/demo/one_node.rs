@@ -1,29 +1,16 @@
-//! `make demo`: one node from nothing to healthy, shown step by step with the programs a user would type.
-//! Everything happens on a loopback address, below a temp directory, and ends with the demo.
+//! The first act: one node, from nothing to healthy, killed and healed, with forest-agent alone.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demo is there to print")]
+use std::path::Path;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use forest_tests::node::{Node, node};
 use forest_tests::process;
 use rustix::process::Signal;
 
-fn main() -> ExitCode {
-    match demo() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("the demo failed: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
+use crate::{print_indented, say};
 
-fn demo() -> anyhow::Result<()> {
-    let engine = PathBuf::from(std::env::args_os().nth(1).context("usage: demo PATH-OF-NATS-SERVER")?);
-    let mut grove = node("grove-node-1", &engine).prepare();
+pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
+    let mut grove = node("grove-node-1", engine).prepare();
     say("a node needs one file, agent.yaml. This one lives on a loopback address and in a temp directory:");
     let config = std::fs::read_to_string(grove.path("agent.yaml"))?;
     for line in config.lines().filter(|line| !line.starts_with("poll_interval")) {
@@ -62,12 +49,7 @@ fn demo() -> anyhow::Result<()> {
         bail!("the agent ended with {code:?}, and left {left:?}");
     }
     println!("    the agent ended with code 0; processes left: none");
-    say("that was it. `forest-agent --help` and README.md go on from here.");
     Ok(())
-}
-
-fn say(text: &str) {
-    println!("\n==> {text}");
 }
 
 fn show(node: &Node, args: &[&str]) -> anyhow::Result<()> {
@@ -78,10 +60,4 @@ fn show(node: &Node, args: &[&str]) -> anyhow::Result<()> {
         bail!("`forest-agent {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-fn print_indented(text: &str) {
-    for line in text.lines() {
-        println!("    {line}");
-    }
 }

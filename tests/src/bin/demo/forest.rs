@@ -1,0 +1,143 @@
+//! The second act: a forest of three on this machine, planted, used, hurt, healed and taken down with morpheus.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use async_nats::jetstream;
+use forest_tests::node::built;
+use forest_tests::process;
+use forest_tests::wait::until;
+use rustix::process::Signal;
+
+use crate::{print_indented, say};
+
+const MESSAGES: u64 = 100;
+
+/// morpheus with a state directory of its own.
+struct Laptop {
+    state: tempfile::TempDir,
+    engine: PathBuf,
+}
+
+pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
+    let laptop = Laptop { state: tempfile::tempdir()?, engine: engine.to_owned() };
+    say("now a forest: three nodes, a real NATS cluster, on this machine; no Docker, no account:");
+    laptop.run(&["plant", "local", "medium", "--name", "grove", "--yes"])?;
+    let result = laptop.show();
+    if result.is_err() {
+        // Nothing is left behind, whatever went wrong.
+        let _ = laptop.run(&["teardown", "grove", "--yes"]);
+    }
+    result
+}
+
+impl Laptop {
+    fn show(&self) -> anyhow::Result<()> {
+        say("how is it?");
+        self.run(&["status", "grove"])?;
+        say("and how loaded?");
+        self.run(&["grow", "grove"])?;
+
+        let url = self.client_url()?;
+        say(&format!(
+            "an application makes a stream with three replicas at {url} and publishes {MESSAGES} messages:"
+        ));
+        let runtime = tokio::runtime::Runtime::new()?;
+        let stored = runtime.block_on(publish(&url))?;
+        println!("    acknowledged by a quorum: {stored}");
+
+        say("the power of grove-node-2 fails: its agent and its NATS server are killed with -9");
+        for (pid, _) in
+            process::of_directory(&self.state.path().join("morpheus/local/forests/grove/grove-node-2"))
+        {
+            process::signal(pid, Signal::KILL);
+        }
+        say("which, why, and what next?");
+        self.asked(&["status", "grove"])?;
+        let stored = runtime.block_on(publish(&url))?;
+        println!("    the other two go on: {stored} messages are stored now");
+
+        say("start what is dead:");
+        self.run(&["grow", "grove", "--repair"])?;
+        until("all three are well", || self.asked_quietly(&["status", "grove"]).then_some(()));
+        self.run(&["status", "grove"])?;
+        let kept = runtime.block_on(count(&url))?;
+        ensure!(kept == 2 * MESSAGES, "{kept} of {} messages are there", 2 * MESSAGES);
+        println!("    messages in the stream: {kept}, none lost");
+
+        say("and away with it:");
+        self.run(&["teardown", "grove", "--yes"])?;
+        let left = process::of_directory(self.state.path());
+        ensure!(left.is_empty(), "{left:?} is left");
+        println!("    processes left: none");
+        Ok(())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(built("morpheus"));
+        command.args(args).env("XDG_STATE_HOME", self.state.path()).stdin(Stdio::null());
+        if args[0] == "plant" {
+            command.arg("--engine-binary").arg(&self.engine);
+        }
+        command
+    }
+
+    /// Runs a command to its end and shows what a person would see; its failure is the demo's.
+    fn run(&self, args: &[&str]) -> anyhow::Result<()> {
+        let code = self.asked(args)?;
+        if code != Some(0) {
+            bail!("`morpheus {}` ended with {code:?}", args.join(" "));
+        }
+        Ok(())
+    }
+
+    /// The same, where the exit code is part of the answer.
+    fn asked(&self, args: &[&str]) -> anyhow::Result<Option<i32>> {
+        println!("    $ morpheus {}", args.join(" "));
+        let output = self.command(args).output().context("morpheus can be run")?;
+        print_indented(&String::from_utf8_lossy(&output.stderr));
+        print_indented(&String::from_utf8_lossy(&output.stdout));
+        Ok(output.status.code())
+    }
+
+    fn asked_quietly(&self, args: &[&str]) -> bool {
+        self.command(args).output().is_ok_and(|output| output.status.success())
+    }
+
+    fn client_url(&self) -> anyhow::Result<String> {
+        let output = self.command(&["status", "grove", "--json"]).output()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        Ok(status["client_urls"][0].as_str().context("a client URL")?.to_owned())
+    }
+}
+
+/// Publishes [`MESSAGES`] into a stream of three replicas, each acknowledged, and says how many it holds.
+async fn publish(url: &str) -> anyhow::Result<u64> {
+    let jetstream = jetstream::new(async_nats::connect(url).await?);
+    let config = jetstream::stream::Config {
+        name: "DEMO".to_owned(),
+        subjects: vec!["demo.>".to_owned()],
+        num_replicas: 3,
+        ..Default::default()
+    };
+    jetstream.get_or_create_stream(config).await?;
+    for n in 0..MESSAGES {
+        // A leader that died with its node is replaced within seconds; a client tries again.
+        while !acknowledged(&jetstream, n).await {}
+    }
+    count(url).await
+}
+
+async fn acknowledged(jetstream: &jetstream::Context, n: u64) -> bool {
+    let sent = jetstream.publish(format!("demo.{n}"), "hello".into()).await;
+    let Ok(sent) = sent else { return false };
+    tokio::time::timeout(Duration::from_secs(5), sent).await.is_ok_and(|ack| ack.is_ok())
+}
+
+async fn count(url: &str) -> anyhow::Result<u64> {
+    let jetstream = jetstream::new(async_nats::connect(url).await?);
+    let mut stream = jetstream.get_stream("DEMO").await?;
+    Ok(stream.info().await?.state.messages)
+}

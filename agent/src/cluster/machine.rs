@@ -96,6 +96,8 @@ pub enum WitnessPlan {
     Wait(Wait),
     /// This node takes the duty, which nobody has.
     Take,
+    /// This node leads the group, in which a witness of before is left over, without a server: it goes.
+    RemoveGhost(String),
     /// It leads, and must not when it goes.
     StepDown(Duty),
     /// It goes out of the group.
@@ -228,6 +230,9 @@ fn phase(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Option<Ph
 }
 
 fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> WitnessPlan {
+    if let Some(ghost) = ghost(inputs, record) {
+        return WitnessPlan::RemoveGhost(ghost);
+    }
     let Some(duty) = record.witness.clone() else {
         let few = inputs.nodes.len() < ENOUGH && inputs.nodes.contains(inputs.me);
         return match inputs.fresh {
@@ -259,6 +264,15 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
         }
         _ => WitnessPlan::Wait(Wait::WitnessLost(duty.name)),
     }
+}
+
+/// A witness of before that is still counted: servers of 2.9 may bring one back after a restart of all.
+fn ghost(inputs: &Inputs<'_>, record: &Record) -> Option<String> {
+    let group = inputs.group.filter(|group| inputs.fresh && group.leader == inputs.me)?;
+    let recorded = |name: &str| record.witness.as_ref().is_some_and(|duty| duty.name == name);
+    let left_over = |name: &str| name.starts_with("w-") && !recorded(name) && !inputs.nodes.contains(name);
+    let ghost = group.members.iter().find(|member| left_over(&member.name) && !member.current)?;
+    enough(inputs.nodes, group).then(|| ghost.name.clone())
 }
 
 /// Do the real nodes make a quorum of their own, with none of them missing?

@@ -215,6 +215,10 @@ impl Forest {
                 (server.runs, server.begun) = (true, true);
             }
             WitnessPlan::Take => self.change(|secrets| secrets.take_witness(&id.parse().unwrap())),
+            WitnessPlan::RemoveGhost(name) => {
+                assert!(self.voters.len() > ENOUGH && name.starts_with('w'));
+                self.voters.remove(name);
+            }
             WitnessPlan::StepDown(duty) => {
                 assert_eq!(self.leader.as_deref(), Some(duty.name.as_str()));
                 self.leader = self.voters.iter().find(|name| **name != duty.name).cloned();

@@ -171,6 +171,16 @@ fn a_forest_that_falls_below_three_gets_a_witness_again() {
 }
 
 #[test]
+fn a_witness_of_before_that_is_still_counted_is_taken_out_by_the_leaders_node() {
+    let mut left = group(3, &["w-n2-1"]);
+    left.members[3].current = false;
+    let world = World { record: Some(record(None)), group: Some(left.clone()), ..World::grown(3) };
+    assert_eq!(world.decide().witness, WitnessPlan::RemoveGhost("w-n2-1".to_owned()));
+    let other = Group { leader: "n2".to_owned(), ..left };
+    assert_eq!(World { group: Some(other), ..world }.decide().witness, WitnessPlan::Absent);
+}
+
+#[test]
 fn lost_secrets_are_never_made_anew_beside_others() {
     assert_eq!(secrets_due(false, false, true), SecretsDue::Refuse);
     assert_eq!(secrets_due(false, true, true), SecretsDue::PutBack);

@@ -171,7 +171,9 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let engine = engine(inputs, record);
     let witness = witness(inputs, record, &engine);
     let phase = phase(inputs, record, &engine);
-    let joined = inputs.engine_runs && inputs.group.is_some_and(|group| group.has_current(inputs.me));
+    // NimsForest's node cannot always ask the leader; that it follows one must do then.
+    let follows = inputs.group.map_or(inputs.own_reports_leader, |group| group.has_current(inputs.me));
+    let joined = inputs.engine_runs && follows;
     let ends_turn = joined && inputs.fresh && record.joining.as_deref() == Some(inputs.me);
     Plan { engine, witness, phase, ends_turn }
 }

@@ -32,6 +32,7 @@ pub struct Situation {
     pub record: Option<Record>,
     /// Where the servers of all nodes take routes, this one's too.
     pub routes: Vec<SocketAddr>,
+    store: Store,
 }
 
 impl Situation {
@@ -51,6 +52,7 @@ impl Situation {
             Some(duty) => store::look(&witness::store_dir(settings, &duty.name))? != Store::Empty,
             None => false,
         };
+        let store = store::look(&settings.engine.data_dir)?;
         let view = &seen.view;
         let plan = decide(&Inputs {
             me: settings.node.as_str(),
@@ -58,7 +60,7 @@ impl Situation {
             record: record.as_ref(),
             fresh: is_fresh(settings, seen),
             marker: marker.as_ref(),
-            store: store::look(&settings.engine.data_dir)?,
+            store,
             engine_runs: seen.engine.pid.is_some(),
             witness: WitnessState { runs: seen.witness.active, stored },
             member_reports_leader: view.member.is_some(),
@@ -66,7 +68,14 @@ impl Situation {
             own_reports_leader: view.own_leader.is_some() && view.answers == seen.engine.pid,
             group: view.group.as_ref(),
         });
-        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries) })
+        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries), store })
+    }
+
+    /// May NimsForest, which began without an agent, expect a cluster? One that runs alone on a standalone store
+    /// goes on as it is.
+    #[must_use]
+    pub fn may_be_clustered(&self) -> bool {
+        self.store != Store::Standalone || self.routes.len() > 1
     }
 }
 

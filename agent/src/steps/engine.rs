@@ -32,6 +32,8 @@ const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
 #[derive(Clone)]
 pub struct EngineStep {
     settings: Arc<Settings>,
+    /// Is there a nats-server to be the witness?
+    has_witness: bool,
     keeper: SecretsKeeper,
     wants: Wants,
     last: Arc<Mutex<Last>>,
@@ -48,8 +50,8 @@ struct Last {
 impl EngineStep {
     /// The step for this node.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, keeper: SecretsKeeper, wants: Wants) -> Self {
-        Self { settings, keeper, wants, last: Arc::default() }
+    pub fn new(settings: Arc<Settings>, has_witness: bool, keeper: SecretsKeeper, wants: Wants) -> Self {
+        Self { settings, has_witness, keeper, wants, last: Arc::default() }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -65,7 +67,7 @@ impl EngineStep {
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
-        match wanted(&self.settings, seen)? {
+        match wanted(&self.settings, self.has_witness, seen)? {
             Wanted::Stop(reason) => match last {
                 Some(Want::Stop { .. }) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
@@ -131,7 +133,7 @@ impl EngineStep {
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
-        let run = match wanted(&self.settings, &seen)? {
+        let run = match wanted(&self.settings, self.has_witness, &seen)? {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
                 self.want(Want::Stop { reason });
@@ -208,7 +210,7 @@ struct Run {
 ///
 /// # Errors
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
-fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
+fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
     }
@@ -220,18 +222,23 @@ fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     let Some(address) = seen.address else {
         return Err(Fault::new(Reason::AddressNone, "the node's address is not known"));
     };
-    if settings.engine.kind == EngineKind::Nimsforest {
-        let planned = nimsforest_plan(settings, &read.registry, address)?;
+    let situation = Situation::of(settings, seen)?;
+    let plan = |lone| nimsforest_plan(settings, &read.registry, address, lone);
+    if settings.engine.kind == EngineKind::Nimsforest && !(has_witness && situation.may_be_clustered()) {
+        // With nobody to make up a quorum with, a lone node that expects a cluster would never elect a leader.
+        let planned = plan(nimsforest::Lone::Standalone)?;
         return Ok(Wanted::Run(Run { planned, note: None, ends_turn: false }));
     }
-    let situation = Situation::of(settings, seen)?;
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
         (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
-            let planned = nats_server_plan(settings, &situation, record, address)?;
+            let planned = match settings.engine.kind {
+                EngineKind::NatsServer => nats_server_plan(settings, &situation, record, address)?,
+                EngineKind::Nimsforest => plan(nimsforest::Lone::Listen)?,
+            };
             Ok(Wanted::Run(Run { planned, note, ends_turn: situation.plan.ends_turn }))
         }
     }
@@ -264,16 +271,18 @@ fn nats_server_plan(
     Ok(Planned { command, file, text: config.render() })
 }
 
-fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Planned, Fault> {
+fn nimsforest_plan(
+    settings: &Settings,
+    registry: &Registry,
+    address: Address,
+    lone: nimsforest::Lone,
+) -> Result<Planned, Fault> {
     let entries: Vec<_> = registry
         .entries(&settings.forest)
         .into_iter()
         .map(|entry| nimsforest::Entry { id: entry.id, ip: entry.ip })
         .collect();
     let first = nimsforest::own_ipv6()?;
-    // Without a second server to make up a quorum with, a lone node that expects a cluster would never elect a
-    // leader: it starts standalone.
-    let lone = nimsforest::Lone::Standalone;
     let view = nimsforest::view(&settings.forest, &settings.node, address, first, &entries, lone);
     for id in &view.left_out {
         tracing::warn!("{id} is left out of NimsForest's view: its ip in the registry is no address");

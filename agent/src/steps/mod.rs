@@ -44,8 +44,9 @@ pub fn all(
     let registrar = Registrar::new(Arc::clone(settings), limits, Arc::clone(&lane));
     let keeper = SecretsKeeper::new(registrar.clone());
     let binary = crate::cluster::witness::binary(settings, path);
+    let has_witness = binary.is_ok();
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
-    let engine = EngineStep::new(Arc::clone(settings), keeper.clone(), wants.clone());
+    let engine = EngineStep::new(Arc::clone(settings), has_witness, keeper.clone(), wants.clone());
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),

@@ -13,18 +13,28 @@ pub struct Fault {
     pub message: String,
     /// What a person can do about this very one; `None`: what the reason says is enough.
     pub advice: Option<String>,
+    /// The message as strangers may have it: without log lines and without addresses of other nodes. `None`: the
+    /// message has neither.
+    pub public: Option<String>,
 }
 
 impl Fault {
     /// A fault of `reason`, said as `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), advice: None }
+        Self { reason, message: message.into(), advice: None, public: None }
     }
 
     /// The same fault, with what a person can do about this very one.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same fault, of which strangers get to read `public` instead of the message.
+    #[must_use]
+    pub fn withhold(mut self, public: impl Into<String>) -> Self {
+        self.public = Some(public.into());
         self
     }
 
@@ -46,4 +56,14 @@ pub fn chain(err: &dyn std::error::Error) -> String {
         source = err.source();
     }
     text
+}
+
+/// The innermost cause of an error alone, where the outer ones say nothing that the message does not.
+#[must_use]
+pub fn innermost(err: &dyn std::error::Error) -> String {
+    let mut cause = err;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -110,7 +110,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     lines.push(match share_outlook {
         Outlook::Ok => {
             // A copy that nobody keeps: `check` writes nothing.
-            let step = RegistryStep::new(registrar, Kept::nowhere(&settings.state_dir));
+            let step = RegistryStep::new(registrar, Kept::nowhere(settings));
             ask(StepName::Registry, &step, &mut seen).await
         }
         Outlook::WouldChange => waits(StepName::Registry, "looked at once the registry's directory is there"),

@@ -1,10 +1,11 @@
 //! The life of an agent: killed, executed anew, refused beside another, stopped.
 
 use std::fs;
+use std::time::Duration;
 
 use forest_tests::node::{agent_binary, node};
 use forest_tests::process;
-use forest_tests::wait::{until, until_value};
+use forest_tests::wait::{moment, until, until_value};
 use forest_tests::{http, nats};
 use rustix::process::Signal;
 
@@ -89,6 +90,24 @@ fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn a_term_close_to_a_hup_always_ends_the_agent_and_its_engine() {
+    let mut grove = node("grove-node-1", &nats::server()).prepare();
+    for millis in (0..=60).step_by(5) {
+        grove.start();
+        let engine = grove.engine_pid();
+        let status = fs::read_to_string(format!("/proc/{engine}/status")).unwrap();
+        assert!(status.contains("SigBlk:\t0000000000000000"), "the engine has no signal blocked: {status}");
+        grove.signal(Signal::HUP);
+        moment(Duration::from_millis(millis));
+        grove.signal(Signal::TERM);
+        // Once more, while it stops.
+        grove.signal(Signal::TERM);
+        assert_eq!(grove.ended(), Some(0), "TERM {millis} ms after HUP");
+        assert_eq!(grove.processes(), [], "TERM {millis} ms after HUP");
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use forest_core::reason::Reason;
 
+/// What helps who lacks the right to do what was asked.
+pub const SUDO: &str = "run with sudo";
+
 /// A failure with a stable code. `Display` is the sentence alone: it names the thing, what was tried and what
 /// came of it; the code travels beside it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

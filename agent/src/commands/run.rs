@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forest_core::registry::InstanceLock;
+use forest_core::reason::Reason;
+use forest_core::registry::{InstanceError, InstanceLock};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use crate::child::{Children, Limits as ChildLimits};
 use crate::cli::Common;
 use crate::cluster::gather::Gatherer;
 use crate::driver::{Driver, Ending, LastRead, Parts, ReloadCheck, Request, SecretsRead, Seen, Supervisors};
-use crate::fault::chain;
+use crate::fault::{Fault, SUDO, chain};
 use crate::files::private_dir;
 use crate::health::{EngineView, Events, Findings, Server, Snapshot};
 use crate::settings::Settings;
@@ -31,7 +32,7 @@ pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Envir
     let signals = Signals::block().map_err(|err| Failure::new("no_signals", err))?;
     logging::init(&environment.log);
     for dir in [&settings.state_dir, &settings.runtime_dir] {
-        private_dir(dir).map_err(|err| Failure::new("state_dir", err))?;
+        private_dir(dir)?;
     }
     let lock = lock(&settings.state_dir.join("agent.lock"))?;
     loop {
@@ -60,6 +61,11 @@ fn lock(path: &Path) -> Result<InstanceLock, Failure> {
         Err(err) => Err(err),
     };
     taken.map_err(|err| {
+        if let InstanceError::Io { source, .. } = &err {
+            let fault = Fault::new(Reason::StateDir, chain(&err));
+            let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+            return if denied { fault.advise(SUDO).into() } else { fault.into() };
+        }
         let error = anyhow::anyhow!("another agent runs with this state_dir: {}", chain(&err));
         Failure::new("already_running", error)
     })

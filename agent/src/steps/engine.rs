@@ -8,8 +8,9 @@ use forest_core::reason::Reason;
 use forest_core::registry::Registry;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::task::spawn_blocking;
 
-use crate::child::Want;
+use crate::child::{Command, Want};
 use crate::cluster::machine::EnginePlan;
 use crate::cluster::marker::MarkerFile;
 use crate::cluster::reload::reload;
@@ -17,7 +18,8 @@ use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
-use crate::engine::planned::Planned;
+use crate::engine::planned::{Draft, Planned};
+use crate::engine::started::Started;
 use crate::engine::{nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
@@ -33,9 +35,17 @@ pub struct EngineStep {
 /// What was done last.
 #[derive(Default)]
 struct Last {
-    want: Option<Want>,
+    want: Option<Asked>,
     /// The process that has certainly read this configuration.
     loaded: Option<(u32, String)>,
+}
+
+/// What was asked of the supervisor.
+#[derive(Clone, PartialEq, Eq)]
+enum Asked {
+    /// A run by this command and this configuration, which was tested.
+    Run(Command, String),
+    Stop,
 }
 
 impl EngineStep {
@@ -49,8 +59,18 @@ impl EngineStep {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn run(&self, planned: &Planned) {
+        let command = planned.command.clone();
+        self.last().want = Some(Asked::Run(command.clone(), planned.text.clone()));
+        self.want(Want::Run(command));
+    }
+
+    fn stop(&self, reason: String) {
+        self.last().want = Some(Asked::Stop);
+        self.want(Want::Stop { reason });
+    }
+
     fn want(&self, want: Want) {
-        self.last().want = Some(want.clone());
         // Nobody listens only while the agent ends.
         let _ = self.wants.send((ChildName::Engine, want));
     }
@@ -60,20 +80,22 @@ impl EngineStep {
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
         match wanted(&self.settings, seen)? {
             Wanted::Stop(reason) => match last {
-                Some(Want::Stop { .. }) => Ok(Look::Stands(format!("stopped: {reason}"))),
+                Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
             },
             // A supervisor would start it again by itself.
-            Wanted::Hold(fault) if matches!(last, Some(Want::Run(_))) && seen.engine.pid.is_none() => {
+            Wanted::Hold(fault) if matches!(last, Some(Asked::Run(..))) && seen.engine.pid.is_none() => {
                 Ok(Look::Differs(fault))
             }
             Wanted::Hold(fault) => Err(fault),
             Wanted::Run(run) => {
                 let planned = &run.planned;
-                if last != Some(Want::Run(planned.command.clone())) || !planned.is_written() {
+                let asked = Some(Asked::Run(planned.command.clone(), planned.text.clone()));
+                // Stopped: by the driver, while the node was taken out.
+                if last != asked || !planned.is_written() || seen.engine.stopped {
                     return differs(
                         Reason::EngineStarting,
-                        "the engine is not started yet, or has new peers",
+                        "the engine does not run by its present configuration yet",
                     );
                 }
                 if run.note.is_some() {
@@ -81,6 +103,11 @@ impl EngineStep {
                         Reason::EngineStarting,
                         "it is not noted yet that the engine is a member",
                     );
+                }
+                if let Some(pid) = seen.engine.pid
+                    && !self.started(planned).fits(pid)?
+                {
+                    return Err(restart_needed(pid));
                 }
                 if self.unread(seen, planned).is_some() {
                     return differs(
@@ -94,6 +121,11 @@ impl EngineStep {
         }
     }
 
+    /// What the engine's process was started by.
+    fn started(&self, planned: &Planned) -> Started {
+        Started::new(&self.settings, &planned.command)
+    }
+
     /// The running server, where it answers and it is not certain that it has read the configuration as it
     /// stands. One that does not answer yet would die of the signal.
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
@@ -104,34 +136,71 @@ impl EngineStep {
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
-        let run = match wanted(&self.settings, &seen)? {
+        let (settings, known) = (Arc::clone(&self.settings), seen.clone());
+        let run = match off_thread(move || wanted(&settings, &known)).await? {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
-                self.want(Want::Stop { reason });
+                self.stop(reason);
                 return Ok(done);
             }
             Wanted::Hold(fault) => {
-                self.want(Want::Stop { reason: fault.message.clone() });
+                self.stop(fault.message.clone());
                 return Err(fault);
             }
             Wanted::Run(run) => run,
         };
+        let step = self.clone();
+        let (run, draft) = off_thread(move || step.prepare(run)).await?;
         let planned = run.planned;
-        if let Some((founding, phase)) = &run.note {
-            MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
-        }
-        planned.write()?;
         if self.settings.engine.kind == EngineKind::NatsServer {
-            nats_server::check_config(&planned.command.program, &planned.file).await?;
+            nats_server::check_config(&planned.command.program, draft.path()).await?;
         }
+        let written = planned.clone();
+        off_thread(move || {
+            drop(draft);
+            written.write()
+        })
+        .await?;
         let unread = self.unread(&seen, &planned);
         let done = format!("the engine is to run by {}", planned.file.display());
-        self.want(Want::Run(planned.command.clone()));
+        self.run(&planned);
         let Some(pid) = unread else { return Ok(done) };
+        if !self.started(&planned).fits(pid)? {
+            return Ok(done);
+        }
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
         self.last().loaded = Some((pid, planned.text));
         Ok(format!("the engine (pid {pid}) has read its configuration"))
     }
+}
+
+impl EngineStep {
+    /// Notes what is to be noted before a run, and writes a draft of the configuration.
+    fn prepare(&self, run: Run) -> Result<(Run, Draft), Fault> {
+        if let Some((founding, phase)) = &run.note {
+            MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+        }
+        if self.settings.engine.kind == EngineKind::NatsServer {
+            Limits::freeze(&self.settings.state_dir, &self.settings.engine.data_dir)?;
+        }
+        let draft = run.planned.write_draft()?;
+        Ok((run, draft))
+    }
+}
+
+fn restart_needed(pid: u32) -> Fault {
+    let message = format!(
+        "the engine (pid {pid}) was started with other values of node_id, listen or engine than agent.yaml has now"
+    );
+    Fault::new(Reason::EngineRestartNeeded, message)
+}
+
+/// Runs work on this machine's own disk off the async threads.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let ended = spawn_blocking(work).await;
+    ended.unwrap_or_else(|err| Err(Fault::new(Reason::StateDir, format!("a step ended badly: {err}"))))
 }
 
 impl Last {
@@ -142,7 +211,8 @@ impl Last {
 
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
-        std::future::ready(self.compare(&seen).into()).boxed()
+        let step = self.clone();
+        off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
@@ -167,8 +237,7 @@ struct Run {
     note: Option<(String, crate::cluster::marker::Phase)>,
 }
 
-/// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,
-/// which are worked out once and kept.
+/// What should be with the engine, by the settings and what was seen. Writes nothing.
 ///
 /// # Errors
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.

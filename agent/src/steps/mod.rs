@@ -26,7 +26,7 @@ pub use binaries::BinariesStep;
 pub use engine::EngineStep;
 pub use kept::Kept;
 pub use local::{DataDirStep, NodeInfoStep};
-pub use registry::{Claimed, Registrar, RegistryStep};
+pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
 pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;
 pub use witness::WitnessStep;

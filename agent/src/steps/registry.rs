@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::kept::Kept;
 use super::share::hung;
 use crate::driver::{Fact, LastRead, Look, Looked, Seen, Step};
-use crate::fault::{Fault, chain};
+use crate::fault::{Fault, SUDO, chain};
 use crate::health::client;
 use crate::removal;
 use crate::settings::Settings;
@@ -304,11 +304,7 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
 /// What a registry that cannot be read calls for: one that is missing or corrupt is an update's work, which knows
 /// when a fresh one may be made, and when the last good copy is to be put back.
 fn unread(registrar: &Registrar, err: &ReadError) -> Result<Look, Fault> {
-    let mut fault = Fault::new(err.reason(), chain(err));
-    let path = registrar.settings.registry.display().to_string();
-    if !fault.message.contains(&path) {
-        fault.message = format!("{path}: {}", fault.message);
-    }
+    let fault = read_fault(&registrar.settings, err);
     match err {
         ReadError::Unreadable(_) => Err(fault),
         ReadError::Missing(_) if registrar.settings.share.is_none() => {
@@ -316,6 +312,19 @@ fn unread(registrar: &Registrar, err: &ReadError) -> Result<Look, Fault> {
         }
         ReadError::Missing(_) | ReadError::Corrupt { .. } => Ok(Look::Differs(fault)),
     }
+}
+
+/// Why the registry cannot be read, with its path; who lacks the right is told so.
+#[must_use]
+pub fn read_fault(settings: &Settings, err: &ReadError) -> Fault {
+    let mut message = chain(err);
+    let path = settings.registry.display().to_string();
+    if !message.contains(&path) {
+        message = format!("{path}: {message}");
+    }
+    let fault = Fault::new(err.reason(), message);
+    let denied = matches!(err, ReadError::Unreadable(err) if err.kind == registry::Kind::Denied);
+    if denied { fault.advise(SUDO) } else { fault }
 }
 
 fn stands_or_differs(settings: &Settings, registry: &Registry, change: &Change) -> Look {

@@ -97,7 +97,7 @@ fn said(key: &str, finding: &Finding) {
         None => tracing::info!("{key} passes: {}", finding.output),
         // The agent is at work on it: no news for anybody who is woken by warnings.
         Some(reason) if finding.under_way => {
-            tracing::info!(reason = reason.code(), "{key}: {}", finding.output)
+            tracing::info!(reason = reason.code(), "{key}: {}", finding.output);
         }
         Some(reason) => tracing::warn!(reason = reason.code(), "{key}: {}", finding.output),
     }

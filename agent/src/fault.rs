@@ -2,6 +2,9 @@
 
 use forest_core::reason::Reason;
 
+/// What helps who lacks the right to do what was asked.
+pub const SUDO: &str = "run with sudo";
+
 /// A failure with a stable code. `Display` is the sentence alone: it names the thing, what was tried and what
 /// came of it; the code travels beside it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,18 +16,28 @@ pub struct Fault {
     pub message: String,
     /// What a person can do about this very one; `None`: what the reason says is enough.
     pub advice: Option<String>,
+    /// The message as strangers may have it: without log lines and without addresses of other nodes. `None`: the
+    /// message has neither.
+    pub public: Option<String>,
 }
 
 impl Fault {
     /// A fault of `reason`, said as `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), advice: None }
+        Self { reason, message: message.into(), advice: None, public: None }
     }
 
     /// The same fault, with what a person can do about this very one.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same fault, of which strangers get to read `public` instead of the message.
+    #[must_use]
+    pub fn withhold(mut self, public: impl Into<String>) -> Self {
+        self.public = Some(public.into());
         self
     }
 
@@ -46,4 +59,14 @@ pub fn chain(err: &dyn std::error::Error) -> String {
         source = err.source();
     }
     text
+}
+
+/// The innermost cause of an error alone, where the outer ones say nothing that the message does not.
+#[must_use]
+pub fn innermost(err: &dyn std::error::Error) -> String {
+    let mut cause = err;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -18,7 +18,11 @@ pub struct LogEnv {
 
 /// Sets the process's log up, once; a second call changes nothing.
 pub fn init(env: &LogEnv) {
-    let filter = env.filter.as_deref().and_then(|text| EnvFilter::try_new(text).ok());
+    let given = env.filter.as_deref().map(EnvFilter::try_new).transpose();
+    let (filter, refused) = match given {
+        Ok(filter) => (filter, None),
+        Err(err) => (None, Some(err)),
+    };
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info,async_nats=warn,hyper=warn"));
     let registry = tracing_subscriber::registry().with(filter);
     let journald =
@@ -35,6 +39,11 @@ pub fn init(env: &LogEnv) {
     };
     if let Err(err) = done {
         tracing::debug!("logging was set up before: {err}");
+    }
+    if let Some(err) = refused {
+        tracing::warn!(
+            "FOREST_AGENT_LOG is passed over, it is not a filter: {err}; for example: info,hyper=warn"
+        );
     }
 }
 

@@ -20,6 +20,8 @@ use crate::settings::{EngineKind, Settings};
 
 /// How long one question may take.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How long one look may take: five questions after each other, each of which is answered just in time.
+pub const LONGEST_LOOK: Duration = Duration::from_secs(10);
 /// The pause between two looks while the engine is not well yet: a start is seen soon.
 const EAGER: Duration = Duration::from_millis(200);
 /// After so many eager looks in a row the pause is `poll_interval` again: an engine that stays ill is no start.
@@ -107,13 +109,15 @@ pub async fn run(
     let mut eager = 0;
     loop {
         let pid = *running.borrow_and_update();
-        let engine = if pid.is_some() { Some(probe.look(&target).await) } else { None };
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
+        let engine = async { if pid.is_some() { Some(probe.look(&target).await) } else { None } };
+        let (engine, knocks) = tokio::join!(engine, join_all(targets.iter().map(knock)));
         let sys = SysAt::of(&settings, &known);
         let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
-        let peers = knock(&monitor, targets, routes).await;
+        let peers = targets.into_iter().zip(knocks);
+        let peers = join_all(peers.map(|(peer, knock)| judge(&monitor, peer, knock, routes))).await;
         let observation = Observation { engine, peers, view, at: Instant::now() };
         let well = observation.engine_is_well() && observation.jetstream_is_well();
         let starting = observation.engine.is_some() && !well;
@@ -139,19 +143,23 @@ fn target(settings: &Settings) -> Target {
     Target { node: settings.node.clone(), monitor: settings.listen.monitor, client }
 }
 
-async fn knock(monitor: &Monitor, targets: Vec<PeerTarget>, routes: Option<&Routez>) -> Vec<Peer> {
-    join_all(targets.into_iter().map(|target| knock_at(monitor, target, routes))).await
+/// Does the peer's cluster port answer? `Err` says what came instead.
+async fn knock(target: &PeerTarget) -> Result<(), String> {
+    let port = target.cluster;
+    match tokio::time::timeout(DEADLINE, TcpStream::connect((target.ip, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(err)) => Err(format!("TCP {port}: {err}")),
+        Err(_) => Err(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs())),
+    }
 }
 
-async fn knock_at(monitor: &Monitor, target: PeerTarget, routes: Option<&Routez>) -> Peer {
-    let address = SocketAddr::new(target.ip, target.cluster);
-    let connected = tokio::time::timeout(DEADLINE, TcpStream::connect(address)).await;
-    let port = target.cluster;
-    let (tcp, error) = match connected {
-        Ok(Ok(_)) => (true, None),
-        Ok(Err(err)) => (false, Some(format!("TCP {port}: {err}"))),
-        Err(_) => (false, Some(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs()))),
-    };
+async fn judge(
+    monitor: &Monitor,
+    target: PeerTarget,
+    knock: Result<(), String>,
+    routes: Option<&Routez>,
+) -> Peer {
+    let (tcp, error) = (knock.is_ok(), knock.err());
     let route = tcp && stands(monitor, &target, routes).await;
     let error = error.or_else(|| (!route).then(|| "it answers, and no route to it stands".to_owned()));
     Peer { node: target.node, address: target.ip.to_string(), tcp, route, error }

@@ -37,14 +37,9 @@ impl Notifier {
         }
     }
 
-    /// The step the node is at, with the first thing that is not well.
-    pub fn status(self, step: &str, findings: &Findings) {
-        let ill = findings.iter().into_iter().find(|(_, finding)| finding.reason.is_some());
-        let text = match ill {
-            None => step.to_owned(),
-            Some((key, finding)) => format!("{step}; {key}: {}", finding.output),
-        };
-        send(&[NotifyState::Status(&text)]);
+    /// The line that `systemctl status` shows, as [`status_text`] makes it.
+    pub fn status(self, text: &str) {
+        send(&[NotifyState::Status(text)]);
     }
 
     /// A newer agent takes this process over.
@@ -57,13 +52,23 @@ impl Notifier {
 
     /// The children are being stopped.
     pub fn stopping(self) {
-        send(&[NotifyState::Stopping, NotifyState::Status("stopping the engine")]);
+        send(&[NotifyState::Stopping]);
     }
 
     /// Stopping takes longer than systemd may expect.
     pub fn need(self, time: Duration) {
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+    }
+}
+
+/// The step the node is at, with the first thing that is not well.
+#[must_use]
+pub fn status_text(step: &str, findings: &Findings) -> String {
+    let ill = findings.iter().into_iter().find(|(_, finding)| finding.reason.is_some());
+    match ill {
+        None => step.to_owned(),
+        Some((key, finding)) => format!("{step}; {key}: {}", finding.output),
     }
 }
 

@@ -117,6 +117,19 @@ impl Checks {
         ]
     }
 
+    /// Every check, in the same order, to be changed.
+    pub fn iter_mut(&mut self) -> [&mut Check; 7] {
+        [
+            &mut self.engine_process[0],
+            &mut self.nats_server[0],
+            &mut self.nats_jetstream[0],
+            &mut self.peers_reachable[0],
+            &mut self.registry_entry[0],
+            &mut self.share_mounted[0],
+            &mut self.firewall_rules[0],
+        ]
+    }
+
     /// The status of the whole: only a dead engine or a silent NATS make a node fail.
     #[must_use]
     pub fn verdict(&self) -> Status {

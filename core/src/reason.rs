@@ -21,6 +21,12 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $code,)* }
             }
 
+            /// The reason with this code.
+            #[must_use]
+            pub fn of_code(code: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.code() == code)
+            }
+
             /// What it means, a sentence.
             #[must_use]
             pub fn meaning(self) -> &'static str {
@@ -39,7 +45,7 @@ macro_rules! reasons {
 reasons! {
     /// Nothing has been looked at yet.
     Starting = "starting", "wait: the agent has just started";
-    /// The last look is older than three intervals.
+    /// The last look is older than three intervals and the longest that one takes.
     Stale = "stale", "look into the agent's log: what it waits for is said there";
 
     /// The configuration cannot be read.
@@ -104,7 +110,7 @@ reasons! {
     /// A live node of another id has this address.
     AddressConflict = "address_conflict", "give one of the two nodes another address";
     /// The node has been taken out on purpose.
-    Removed = "removed", "to bring it back, delete its tombstone in the registry and the marker in state_dir";
+    Removed = "removed", "to bring it back, delete its tombstone in the registry, then the marker in state_dir";
 
     /// node-info.json cannot be written.
     NodeInfoWrite = "node_info_write", "check the directory of node_info and its permissions";
@@ -137,6 +143,8 @@ reasons! {
     EngineConfigRefused = "engine_config_refused", "look at the message of `nats-server -t`";
     /// The engine did not end when asked to, and is being killed.
     EngineIgnoresTerm = "engine_ignores_term", "wait: it is killed after the grace";
+    /// The running engine was started by another configuration than the agent has now, and only a restart changes that.
+    EngineRestartNeeded = "engine_restart_needed", "restart it when it suits you: systemctl restart forest-agent";
     /// The engine writes more into its log than anyone can read.
     EngineLogFlood = "engine_log_flood", "look at the engine's log; it is kept bounded, so the oldest lines are gone";
     /// The engine is stopped on purpose.

@@ -2,10 +2,9 @@
 //! address of its own, so that standard ports never meet.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -41,7 +40,12 @@ pub struct Node {
     environment: Vec<(String, String)>,
     host: Option<String>,
     agent: Option<Child>,
+    /// Keeps the address from others.
+    _claim: UdpSocket,
 }
+
+/// The port by which nodes claim their addresses; nothing else uses it.
+const CLAIMS: u16 = 8224;
 
 /// Describes the node `id` of forest `grove`, with this engine.
 #[must_use]
@@ -101,7 +105,7 @@ impl NodeBuilder {
     #[must_use]
     pub fn prepare(self) -> Node {
         let dir = tempfile::Builder::new().prefix("forest-").tempdir().expect("a temp directory");
-        let ip = next_ip();
+        let (ip, claim) = claim_address();
         let registry = self.registry.unwrap_or_else(|| dir.path().join("share/registry.json"));
         let at = |name: &str| dir.path().join(name).display().to_string();
         let (address, listen) = match &self.host {
@@ -131,6 +135,7 @@ impl NodeBuilder {
             environment: self.environment,
             host: self.host.map(|(name, _)| name),
             agent: None,
+            _claim: claim,
         }
     }
 
@@ -152,12 +157,16 @@ fn listen(ip: Ipv4Addr) -> String {
     )
 }
 
-/// 127.x.y.1, another for every node of every test process on this machine.
-fn next_ip() -> Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let serial = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-    let [_, a, b, c] = serial.to_be_bytes();
-    Ipv4Addr::new(127, a.max(1), b, c)
+/// An address that no other node has, of this process or another: who has its claim has it.
+fn claim_address() -> (Ipv4Addr, UdpSocket) {
+    loop {
+        let [a, b, c] = rand::random::<[u8; 3]>();
+        // Neither 127.0.x.y, where people's own servers are, nor a network's first or last address.
+        let ip = Ipv4Addr::new(127, a.max(1), b, c.clamp(2, 254));
+        if let Ok(claim) = UdpSocket::bind((ip, CLAIMS)) {
+            return (ip, claim);
+        }
+    }
 }
 
 /// The forest-agent that was built with these tests.

@@ -50,10 +50,12 @@ pub fn pause() {
 }
 
 /// Lets a random time of at most `longest` pass: for killing something at a moment nobody chose.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the moment of a fault is what is random here; nothing is waited for"
-)]
 pub fn random_moment(longest: Duration) {
-    std::thread::sleep(longest.mul_f64(rand::random::<f64>()));
+    moment(longest.mul_f64(rand::random::<f64>()));
+}
+
+/// Lets this much time pass: for a fault at a certain moment.
+#[expect(clippy::disallowed_methods, reason = "the moment of a fault is the point; nothing is waited for")]
+pub fn moment(after: Duration) {
+    std::thread::sleep(after);
 }

@@ -37,7 +37,8 @@ pub async fn reload(pid: u32, log: &Path) -> Result<(), Fault> {
             Some(Ok(())) => return Ok(()),
             Some(Err(said)) => {
                 let message = format!("nats-server (pid {pid}) goes on with its old configuration: {said}");
-                return Err(Fault::new(Reason::EngineReloadRefused, message));
+                let public = Reason::EngineReloadRefused.meaning().trim();
+                return Err(Fault::new(Reason::EngineReloadRefused, message).withhold(public));
             }
             None if Instant::now() >= until => {
                 let seconds = DEADLINE.as_secs();

@@ -1,5 +1,6 @@
 //! `forest-agent check`: every step of `run`, looked at and not done. Touches nothing.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::output::{on_terminal, print, print_json};
+use super::preflight;
 use super::{CommandResult, Environment, block_on};
 use crate::cli::Common;
 use crate::driver::{Look, Seen, Step, StepName};
@@ -61,6 +63,19 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The same, unless the change that it announces would fail.
+    fn unless(self, preflight: impl FnOnce() -> Result<(), Fault>) -> Self {
+        match self.status {
+            Outlook::WouldChange => match preflight() {
+                Ok(()) => self,
+                Err(fault) => Self::new(self.name, Err(fault)),
+            },
+            Outlook::Ok | Outlook::WouldFail => self,
+        }
+    }
+}
+
 pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
     let lines = block_on(look(settings, common, environment))?;
     let worst =
@@ -82,6 +97,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let mut seen = Seen::default();
     let mut lines = vec![Line::new("config", Ok(Look::Stands(common.config.display().to_string())))];
 
+    lines.push(Line::new("state_dir", preflight::own_dirs(settings)));
     lines.push(ask(StepName::Address, &AddressStep::new(settings.address), &mut seen).await);
     let mut mounted = ask(StepName::Share, &share, &mut seen).await;
     if mounted.status == Outlook::WouldChange
@@ -89,13 +105,21 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     {
         mounted = Line::new(StepName::Share.as_str(), Err(fault));
     }
+    if mounted.status == Outlook::Ok
+        && let Some(dir) = &seen.dir
+        && let Err(fault) = preflight::registry_dir(dir.path())
+    {
+        mounted = Line::new(StepName::Share.as_str(), Err(fault));
+    }
     let share_outlook = mounted.status;
     lines.push(mounted);
-    lines.push(
-        ask(StepName::NodeInfo, &NodeInfoStep::new(settings.node_info.clone(), forest, node), &mut seen)
-            .await,
-    );
-    lines.push(ask(StepName::DataDir, &DataDirStep::new(settings.engine.data_dir.clone()), &mut seen).await);
+    let node_info = NodeInfoStep::new(settings.node_info.clone(), forest, node);
+    let node_info = ask(StepName::NodeInfo, &node_info, &mut seen).await;
+    let parent = settings.node_info.parent().unwrap_or(Path::new("/"));
+    lines.push(node_info.unless(|| preflight::can_make(parent, Reason::NodeInfoWrite)));
+    let data_dir = &settings.engine.data_dir;
+    let data = ask(StepName::DataDir, &DataDirStep::new(data_dir.clone()), &mut seen).await;
+    lines.push(data.unless(|| preflight::can_make(data_dir, Reason::DataDir)));
     let binaries = ask(StepName::Binaries, &BinariesStep::new(&settings.engine), &mut seen).await;
     let binaries_outlook = binaries.status;
     lines.push(binaries);
@@ -110,7 +134,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     lines.push(match share_outlook {
         Outlook::Ok => {
             // A copy that nobody keeps: `check` writes nothing.
-            let step = RegistryStep::new(registrar, Kept::nowhere(&settings.state_dir));
+            let step = RegistryStep::new(registrar, Kept::nowhere(settings));
             ask(StepName::Registry, &step, &mut seen).await
         }
         Outlook::WouldChange => waits(StepName::Registry, "looked at once the registry's directory is there"),
@@ -143,10 +167,15 @@ async fn engine(settings: &Settings, binaries: Outlook) -> Line {
     let ours =
         client::identity(at).await.is_ok_and(|found| found.instance == steps::instance(&settings.state_dir));
     if ours && let Ok(report) = client::health(at).await {
-        let check = &report.checks.engine_process[0];
-        let status = if check.status == Status::Fail { Outlook::WouldFail } else { Outlook::Ok };
-        let detail = format!("the running agent says: {}", check.output);
-        return Line { name: name.as_str(), status, detail, reason: None };
+        let fatal = [&report.checks.engine_process[0], &report.checks.nats_server[0]];
+        let worst = if fatal[1].status > fatal[0].status { fatal[1] } else { fatal[0] };
+        let status = if worst.status == Status::Fail { Outlook::WouldFail } else { Outlook::Ok };
+        let detail = format!("the running agent says: {}", worst.output);
+        let reason = worst.reason.as_deref().and_then(Reason::of_code).map(Reason::code);
+        return Line { name: name.as_str(), status, detail, reason };
+    }
+    if let Err(fault) = preflight::ports(settings) {
+        return Line::new(name.as_str(), Err(fault));
     }
     match binaries {
         Outlook::WouldFail => return fails(name, "cannot be started without its executable"),

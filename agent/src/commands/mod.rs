@@ -4,6 +4,7 @@
 mod check;
 mod install;
 mod output;
+mod preflight;
 mod register;
 mod run;
 mod status;
@@ -14,10 +15,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forest_core::reason::Reason;
 use forest_core::registry::Limits;
 use serde_json::json;
 
 use crate::cli::{Cli, Command};
+use crate::fault::{Fault, SUDO, chain};
 use crate::logging::LogEnv;
 use crate::settings::{ConfigError, Settings};
 use output::{explain, print_json};
@@ -44,7 +47,7 @@ impl Environment {
     #[must_use]
     pub fn of_process() -> Self {
         Self {
-            executable: std::env::current_exe().ok(),
+            executable: executable(std::env::args_os().next(), std::env::current_exe().ok()),
             log: LogEnv {
                 filter: std::env::var("FOREST_AGENT_LOG").ok(),
                 journal_stream: std::env::var("JOURNAL_STREAM").ok(),
@@ -56,6 +59,16 @@ impl Environment {
                 .map(Duration::from_millis),
         }
     }
+}
+
+/// The path by which this program was started, where that still leads to it: a symlink may lead to a newer one
+/// later. Else the file itself.
+fn executable(started_as: Option<OsString>, file: Option<PathBuf>) -> Option<PathBuf> {
+    let named = started_as.map(PathBuf::from).filter(|path| path.components().count() > 1);
+    let named = named.and_then(|path| std::path::absolute(path).ok());
+    let leads_here =
+        |path: &PathBuf| path.canonicalize().ok() == file.as_ref().and_then(|file| file.canonicalize().ok());
+    named.filter(leads_here).or(file)
 }
 
 impl Environment {
@@ -128,10 +141,19 @@ impl Failure {
     }
 }
 
-impl From<crate::fault::Fault> for Failure {
-    fn from(fault: crate::fault::Fault) -> Self {
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
         let error = anyhow::anyhow!("{}; {}", fault.message, fault.remedy());
         Self::new(fault.reason.code(), error)
+    }
+}
+
+impl From<crate::files::FileError> for Failure {
+    /// Of state_dir or runtime_dir.
+    fn from(err: crate::files::FileError) -> Self {
+        let denied = err.source.kind() == std::io::ErrorKind::PermissionDenied;
+        let fault = Fault::new(Reason::StateDir, chain(&err));
+        if denied { fault.advise(SUDO).into() } else { fault.into() }
     }
 }
 
@@ -142,3 +164,21 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
 }
 
 type CommandResult = Result<ExitCode, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symlink_that_leads_here_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("agent-1"), dir.path().join("agent"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let found = |started_as: &std::path::Path| executable(Some(started_as.into()), Some(file.clone()));
+        assert_eq!(found(&link), Some(link.clone()));
+        // Looked up in PATH, or another program's name: the file itself.
+        assert_eq!(found("agent".as_ref()), Some(file.clone()));
+        assert_eq!(found("/bin/true".as_ref()), Some(file.clone()));
+    }
+}

@@ -11,12 +11,12 @@ use super::output::{print, print_json};
 use super::{CommandResult, EXIT_CONFIG, Environment, Failure, block_on};
 use crate::cli::Common;
 use crate::driver::{Fact, Look, Step};
-use crate::fault::{Fault, chain};
+use crate::fault::{Fault, SUDO};
 use crate::files::private_dir;
 use crate::settings::Settings;
 use crate::share::ShareDir;
 use crate::share::lane::Lane;
-use crate::steps::{DirStep, Registrar, SecretsKeeper, address};
+use crate::steps::{self, DirStep, Registrar, SecretsKeeper, address};
 
 pub(super) fn run(
     settings: &Arc<Settings>,
@@ -101,7 +101,7 @@ async fn open(settings: &Settings, lane: Arc<Lane>, dry_run: bool) -> Result<Opt
             Ok(Look::Differs(_)) if attempt == 0 && settings.share.is_none() => {
                 step.act(crate::driver::Seen::default()).await?;
             }
-            Ok(Look::Differs(fault)) | Err(fault) => return Err(fault.into()),
+            Ok(Look::Differs(fault)) | Err(fault) => return Err(refused(fault)),
         }
     }
     Ok(None)
@@ -114,10 +114,10 @@ async fn register(
 ) -> Result<Shown, Failure> {
     let dir = dir.ok_or_else(|| Fault::new(Reason::RegistryMissing, "the registry's directory went away"))?;
     // For the lock that keeps this host's updaters in a queue.
-    private_dir(&settings.runtime_dir).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
+    private_dir(&settings.runtime_dir)?;
     let address = address::find(settings.address)?;
     // Before the first entry: whoever sees one lives by what was founded.
-    private_dir(&settings.state_dir).map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
+    private_dir(&settings.state_dir)?;
     SecretsKeeper::new(registrar.clone()).ensure(&dir).await?;
     let claimed = registrar.register(&dir, address).await?;
     Ok(Shown {
@@ -168,16 +168,13 @@ fn current(
         Err(ReadError::Missing(_)) if settings.share.is_none() => {
             Ok((<Registry as Document>::empty(), Vec::new()))
         }
-        Err(err) => {
-            let fault = Fault::new(err.reason(), format!("{}: {}", settings.registry.display(), chain(&err)));
-            let denied = matches!(err, ReadError::Unreadable(ref err) if err.kind == forest_core::registry::Kind::Denied);
-            let failure = Failure::from(fault);
-            Err(if denied {
-                Failure { error: anyhow::anyhow!("{:#}; run with sudo", failure.error), ..failure }
-                    .exiting(EXIT_CONFIG)
-            } else {
-                failure
-            })
-        }
+        Err(err) => Err(refused(steps::read_fault(settings, &err))),
     }
+}
+
+/// Who lacks the right to read is told so, and by the exit code that this is not worth a second try.
+fn refused(fault: Fault) -> Failure {
+    let denied = fault.advice.as_deref() == Some(SUDO);
+    let failure = Failure::from(fault);
+    if denied { failure.exiting(EXIT_CONFIG) } else { failure }
 }

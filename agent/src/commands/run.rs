@@ -1,15 +1,13 @@
 //! `forest-agent run`: the daemon, from its lock to its end, or to the newer agent that takes its place.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forest_core::registry::InstanceLock;
+use forest_core::reason::Reason;
+use forest_core::registry::{InstanceError, InstanceLock};
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +15,12 @@ use super::{CommandResult, Environment, Failure};
 use crate::child::{Children, Limits as ChildLimits};
 use crate::cli::Common;
 use crate::cluster::gather::Gatherer;
-use crate::driver::{Driver, Ending, LastRead, Parts, Request, SecretsRead, Seen, Supervisors};
-use crate::fault::chain;
+use crate::driver::{Driver, Ending, LastRead, Parts, ReloadCheck, Request, SecretsRead, Seen, Supervisors};
+use crate::fault::{Fault, SUDO, chain};
 use crate::files::private_dir;
 use crate::health::{EngineView, Events, Findings, Server, Snapshot};
 use crate::settings::Settings;
+use crate::signals::{Signals, execute};
 use crate::steps::{self, Kept};
 use crate::{logging, probe, systemd};
 
@@ -29,21 +28,25 @@ use crate::{logging, probe, systemd};
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
+    // Before there is any other thread, and before anything takes time.
+    let signals = Signals::block().map_err(|err| Failure::new("no_signals", err))?;
     logging::init(&environment.log);
     for dir in [&settings.state_dir, &settings.runtime_dir] {
-        private_dir(dir).map_err(|err| Failure::new("state_dir", err))?;
+        private_dir(dir)?;
     }
     let lock = lock(&settings.state_dir.join("agent.lock"))?;
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|err| Failure::new("no_runtime", err))?;
-        let ending = runtime.block_on(serve(Arc::clone(settings), common, environment));
+        let ending = runtime.block_on(serve(Arc::clone(settings), common, environment, &signals));
         // A thread that hangs on the share must not hold up the end.
         runtime.shutdown_background();
         match ending? {
             Ending::Stop => return Ok(ExitCode::SUCCESS),
+            // A stop that came too late for the driver: this agent takes its children back, and stops them.
+            Ending::Reload if signals.stop_was_asked() => {}
             // Comes back only if it failed; then this agent goes on with the same children.
-            Ending::Reload => tracing::error!("{}; this agent goes on", execute(&lock, environment)),
+            Ending::Reload => tracing::error!("{}; this agent goes on", replace(&lock, environment)),
         }
     }
 }
@@ -58,13 +61,18 @@ fn lock(path: &Path) -> Result<InstanceLock, Failure> {
         Err(err) => Err(err),
     };
     taken.map_err(|err| {
+        if let InstanceError::Io { source, .. } = &err {
+            let fault = Fault::new(Reason::StateDir, chain(&err));
+            let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+            return if denied { fault.advise(SUDO).into() } else { fault.into() };
+        }
         let error = anyhow::anyhow!("another agent runs with this state_dir: {}", chain(&err));
         Failure::new("already_running", error)
     })
 }
 
 /// Replaces this process by the executable that stands at its path now; the lock goes along.
-fn execute(lock: &InstanceLock, environment: &Environment) -> String {
+fn replace(lock: &InstanceLock, environment: &Environment) -> String {
     let Some(executable) = &environment.executable else {
         return "the path of this executable is not known".to_owned();
     };
@@ -72,7 +80,7 @@ fn execute(lock: &InstanceLock, environment: &Environment) -> String {
         Ok(stdin) => stdin,
         Err(err) => return chain(&err),
     };
-    let err = Command::new(executable).args(std::env::args_os().skip(1)).stdin(stdin).exec();
+    let err = execute(executable, std::env::args_os().skip(1), stdin);
     format!("failed to execute {}: {err}", executable.display())
 }
 
@@ -80,7 +88,14 @@ async fn serve(
     settings: Arc<Settings>,
     common: &Common,
     environment: &Environment,
+    signals: &Signals,
 ) -> Result<Ending, Failure> {
+    let (requests, inbox) = mpsc::unbounded_channel();
+    if signals.stop_was_asked() {
+        // The inbox is at hand.
+        let _ = requests.send(Request::Stop);
+    }
+    let listener = signals.listen(requests).map_err(|err| Failure::new("no_signals", err))?;
     let children =
         Children::open(&settings.state_dir, &settings.runtime_dir, environment.for_children.clone())?;
     let children = Supervisors {
@@ -88,9 +103,7 @@ async fn serve(
         witness: children.supervise("witness", ChildLimits::default())?,
     };
     let stop = CancellationToken::new();
-    let (requests, inbox) = mpsc::channel(4);
-    listen_for_signals(&requests).map_err(|err| Failure::new("no_signals", err))?;
-    let kept = Kept::new(&settings.state_dir);
+    let kept = Kept::new(&settings);
     let seen = seen_before(&settings, &kept);
     let (snapshots, published) = watch::channel(Arc::new(first_snapshot(&settings)));
     let (targets, for_prober) = watch::channel(seen.clone());
@@ -114,31 +127,13 @@ async fn serve(
         reload_allowed: reload_check(common.config.clone(), environment.executable.clone()),
         settings,
     };
-    let (ending, children) = Driver::new(parts, systemd::Notifier::of_process()).run().await;
+    let ending = Driver::new(parts, systemd::Notifier::of_process()).run().await;
     prober.abort();
     answering.abort();
-    end_children(ending, children).await;
     stop.cancel();
     server.stopped().await;
+    listener.close().await;
     Ok(ending)
-}
-
-async fn end_children(ending: Ending, children: Supervisors) {
-    let Supervisors { engine, witness } = children;
-    match ending {
-        Ending::Reload => {
-            tokio::join!(engine.detach(), witness.detach());
-        }
-        Ending::Stop => {
-            let (engine, witness) = tokio::join!(engine.shutdown(), witness.shutdown());
-            for (name, ended) in [("engine", engine), ("witness", witness)] {
-                match ended {
-                    Ok(()) => tracing::info!("the {name} is stopped"),
-                    Err(fault) => tracing::error!(reason = fault.reason.code(), "the {name}: {fault}"),
-                }
-            }
-        }
-    }
 }
 
 /// What an earlier life left: the registry as it was last seen, and whether this node was taken out.
@@ -170,27 +165,8 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
     }
 }
 
-/// TERM and INT ask for the end, HUP for a newer agent.
-fn listen_for_signals(requests: &mpsc::Sender<Request>) -> std::io::Result<()> {
-    for (kind, request) in [
-        (SignalKind::terminate(), Request::Stop),
-        (SignalKind::interrupt(), Request::Stop),
-        (SignalKind::hangup(), Request::Reload),
-    ] {
-        let mut signals = signal(kind)?;
-        let requests = requests.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && requests.send(request).await.is_ok() {}
-        });
-    }
-    Ok(())
-}
-
 /// Before a newer agent takes over: can its configuration be read, and does it run at all? Else this one stays.
-fn reload_check(
-    config: PathBuf,
-    executable: Option<PathBuf>,
-) -> Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync> {
+fn reload_check(config: PathBuf, executable: Option<PathBuf>) -> Arc<ReloadCheck> {
     Arc::new(move || {
         let (config, executable) = (config.clone(), executable.clone());
         async move {
@@ -203,7 +179,10 @@ fn reload_check(
                 .output();
             let path = executable.display();
             match tokio::time::timeout(VERSION_DEADLINE, asked).await {
-                Ok(Ok(output)) if output.status.success() => Ok(()),
+                Ok(Ok(output)) if output.stdout.starts_with(b"forest-agent ") => Ok(()),
+                Ok(Ok(output)) if output.status.success() => {
+                    Err(format!("{path} --version does not answer as forest-agent does"))
+                }
                 Ok(Ok(output)) => Err(format!("{path} --version ended with {}", output.status)),
                 Ok(Err(err)) => Err(format!("{path} cannot be executed: {err}")),
                 Err(_) => Err(format!("{path} --version did not answer")),

@@ -1,5 +1,6 @@
 //! `forest-agent status`: the local /health, for a person.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -11,21 +12,39 @@ use serde_json::Value;
 use super::output::{on_terminal, print, print_json};
 use super::{CommandResult, Failure, block_on};
 use crate::cli::Common;
-use crate::health::client;
+use crate::health::client::{self, Identity, NoAnswer};
 use crate::settings::Settings;
+use crate::steps;
 
 pub(super) fn run(settings: &Settings, common: &Common) -> CommandResult {
     let address = client::local(settings.listen.health);
-    let report = block_on(client::health(address))?.map_err(|err| {
+    let silent = |err: NoAnswer| {
         let hint = "is it running? (systemctl status forest-agent, or forest-agent run)";
         Failure::new("no_agent", anyhow!("{err}; {hint}"))
-    })?;
+    };
+    let asked = async {
+        let identity = client::identity(address).await.map_err(silent)?;
+        if identity.instance != steps::instance(&settings.state_dir) {
+            return Err(another(address, &identity));
+        }
+        client::health(address).await.map_err(silent)
+    };
+    let report = block_on(asked)??;
     if common.json {
         print_json(&serde_json::to_value(&report).map_err(|err| Failure::new("no_agent", err))?);
     } else {
         print(&render(&report, on_terminal()));
     }
     Ok(if report.status == Status::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn another(address: SocketAddr, found: &Identity) -> Failure {
+    let Identity { forest_id, node_id, instance } = found;
+    let error = anyhow!(
+        "the agent that answers at {address} is another one: {node_id} of forest {forest_id} (instance {instance}); \
+         name its agent.yaml with --config, or set another port in `listen.health`"
+    );
+    Failure::new("other_agent", error)
 }
 
 /// The report as a person reads it: a headline, the checks, and the engine's last lines where something is wrong.

@@ -10,11 +10,11 @@ use crate::child::{ChildPhase, ChildStatus};
 use crate::driver::machine::{Machine, Standing};
 use crate::driver::seen::Seen;
 use crate::driver::step::StepName;
-use crate::engine::diagnose::trouble;
 use crate::engine::verdict::{Verdict, jetstream_check, nats_check};
 use crate::fault::Fault;
 use crate::health::{Finding, Findings, Observed};
 use crate::probe::Observation;
+use crate::removal;
 use crate::settings::Settings;
 
 /// Everything that the checks are made of.
@@ -32,7 +32,9 @@ pub struct Sources<'a> {
     pub witness: &'a ChildStatus,
     /// Why the engine is not well, by its last words; made outside, because it may look at who holds a port.
     pub diagnosis: Option<&'a Fault>,
-    /// What the prober saw last of the engine that runs now.
+    /// What the running engine complains of.
+    pub complaint: Option<&'a Fault>,
+    /// What the prober saw last: of the engine, only of the one that runs now.
     pub observation: Option<&'a Observation>,
     /// Now.
     pub now: Instant,
@@ -74,8 +76,8 @@ fn engine_process(sources: &Sources<'_>) -> Finding {
             Finding::starting()
         }
         None => {
-            let fault = Fault::new(Reason::EngineStarting, "the engine is being started");
-            Finding::of(Status::Fail, &fault, Observed::Nothing, sources.now)
+            let fault = Fault::new(Reason::EngineStarting, "the engine does not run yet");
+            Finding::of(Status::Fail, &fault, Observed::Nothing, sources.now).under_way()
         }
     }
 }
@@ -92,28 +94,37 @@ fn ill_process(sources: &Sources<'_>) -> Option<Fault> {
             let message = "the engine writes more into its log than anybody can read; the oldest is dropped";
             return Some(Fault::new(Reason::EngineLogFlood, message));
         }
-        let goes_on = [Reason::EngineReloadRefused, Reason::EngineConfigRefused, Reason::StandaloneStore];
-        return fault_of(sources, StepName::Engine)
-            .filter(|fault| goes_on.contains(&fault.reason))
-            .or_else(|| trouble(sources.settings.engine.kind, &status.log_tail));
+        // The engine goes on; what it was started from may not stand any more.
+        let steps =
+            [StepName::Address, StepName::NodeInfo, StepName::DataDir, StepName::Binaries, StepName::Engine];
+        let of_steps = || steps.into_iter().find_map(|step| failed(sources, step));
+        return sources.complaint.cloned().or_else(of_steps);
     }
     if let Some(since) = &sources.seen.removed {
-        return Some(Fault::new(
-            Reason::Removed,
-            format!("taken out on purpose at {since}, so no engine runs"),
-        ));
+        return Some(removal::fault(sources.settings, since));
+    }
+    if let ChildPhase::Stopping { reason, .. } = &status.phase {
+        return Some(Fault::new(Reason::EngineStopped, format!("the engine is being stopped: {reason}")));
     }
     let of_step = |step| fault_of(sources, step);
     of_step(StepName::DataDir)
         .or_else(|| of_step(StepName::Binaries))
         .or_else(|| sources.diagnosis.cloned())
         .or_else(|| of_step(StepName::Engine))
-        .or_else(|| of_step(StepName::NodeInfo))
+        .or_else(|| failed(sources, StepName::NodeInfo))
         .or_else(|| of_step(StepName::Address))
 }
 
 /// The fault of a step that was looked at and does not stand.
 fn fault_of(sources: &Sources<'_>, step: StepName) -> Option<Fault> {
+    match &sources.machine.record(step)?.standing {
+        Standing::Differs(fault) | Standing::Due(fault) => Some(fault.clone()),
+        _ => None,
+    }
+}
+
+/// The same where the agent is not just about to put it right.
+fn failed(sources: &Sources<'_>, step: StepName) -> Option<Fault> {
     match &sources.machine.record(step)?.standing {
         Standing::Differs(fault) => Some(fault.clone()),
         _ => None,
@@ -122,6 +133,10 @@ fn fault_of(sources: &Sources<'_>, step: StepName) -> Option<Fault> {
 
 /// JetStream, and what else the cluster says of itself.
 fn jetstream(sources: &Sources<'_>) -> Finding {
+    if sources.engine.pid().is_some() && sources.observation.is_some_and(|seen| seen.engine.is_none()) {
+        let fault = Fault::new(Reason::EngineStarting, "the engine has started and was not asked yet");
+        return Finding::of(Status::Warn, &fault, Observed::Nothing, sources.now).under_way();
+    }
     let found = nats(sources, jetstream_check).at_most_warn_unless_starting();
     let fault = match found.reason {
         Some(Reason::JetstreamNoLeader) => quorum_lost(sources),
@@ -266,6 +281,7 @@ fn registry(sources: &Sources<'_>) -> Finding {
             Some(fault) => Finding::of(Status::Warn, &fault, observed, at),
             None => Finding::pass(observed, detail.clone(), at),
         },
+        Standing::Due(fault) => Finding::of(Status::Warn, fault, observed, at).under_way(),
         Standing::Differs(fault) => Finding::of(Status::Warn, fault, observed, at),
         Standing::Held(holder) => match held_by(sources, *holder) {
             Some(fault) => Finding::of(Status::Warn, &fault, observed, at),
@@ -277,9 +293,9 @@ fn registry(sources: &Sources<'_>) -> Finding {
 /// The fault of the step that holds another one back; `None` while it has not been looked at.
 fn held_by(sources: &Sources<'_>, holder: StepName) -> Option<Fault> {
     match &sources.machine.record(holder)?.standing {
-        Standing::Differs(fault) => {
+        Standing::Differs(fault) | Standing::Due(fault) => {
             let message = format!("held back by the step {}: {}", holder.as_str(), fault.message);
-            Some(Fault { message, ..fault.clone() })
+            Some(Fault { message, public: None, ..fault.clone() })
         }
         _ => None,
     }
@@ -299,6 +315,7 @@ fn share(sources: &Sources<'_>) -> Finding {
     match &record.standing {
         Standing::Unknown | Standing::Held(_) => Finding::starting(),
         Standing::Stands(detail) => Finding::pass(latency, detail.clone(), at),
+        Standing::Due(fault) => Finding::of(Status::Warn, fault, Observed::Nothing, at).under_way(),
         Standing::Differs(fault) => Finding::of(Status::Warn, fault, Observed::Nothing, at),
     }
 }

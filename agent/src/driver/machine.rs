@@ -47,7 +47,9 @@ pub enum Standing {
     Unknown,
     /// As it should be.
     Stands(String),
-    /// Not as it should be; the fault says what is missing or what failed.
+    /// Not as it should be, and an act is to put it right; the fault says what is missing.
+    Due(Fault),
+    /// Not as it should be, and it cannot be put right for now; the fault says what failed.
     Differs(Fault),
     /// Not looked at, because the named step does not stand.
     Held(StepName),
@@ -62,6 +64,8 @@ pub struct StepRecord {
     pub seen: Option<Instant>,
     /// Is its act under way?
     pub acting: bool,
+    /// What stands is the fault of an act, which says more than what a look finds: it stays until an act ends.
+    act_failed: bool,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -84,6 +88,7 @@ impl Machine {
             standing: Standing::Unknown,
             seen: None,
             acting: false,
+            act_failed: false,
             failures: 0,
             retry_at: None,
         };
@@ -145,21 +150,23 @@ impl Machine {
         match result {
             Ok(Look::Stands(detail)) => {
                 record.standing = Standing::Stands(detail);
+                record.act_failed = false;
                 record.failures = 0;
                 record.retry_at = None;
             }
             Ok(Look::Differs(fault)) => {
-                let due = record.retry_at.is_none_or(|at| now >= at);
-                // A failed act's fault says more than what the look found; it stays until the next try.
-                if due || !matches!(record.standing, Standing::Differs(_)) {
-                    record.standing = Standing::Differs(fault);
+                if !record.act_failed {
+                    record.standing = Standing::Due(fault);
                 }
-                if due && !record.acting {
+                if record.retry_at.is_none_or(|at| now >= at) && !record.acting {
                     record.acting = true;
                     actions.push(Action::Act(step));
                 }
             }
-            Err(fault) => record.standing = Standing::Differs(fault),
+            Err(fault) => {
+                record.standing = Standing::Differs(fault);
+                record.act_failed = false;
+            }
         }
         if self.cursor == Some(index) {
             actions.extend(self.look_from(index + 1, now));
@@ -183,11 +190,13 @@ impl Machine {
         match result {
             Ok(_) => {
                 // Only a look can say that it stands. An act that claims success and changes nothing must not spin.
+                record.act_failed = false;
                 record.failures = record.failures.saturating_add(1);
                 record.retry_at = Some(now + if record.failures > 3 { first_retry } else { Duration::ZERO });
             }
             Err(fault) => {
                 record.standing = Standing::Differs(fault);
+                record.act_failed = true;
                 record.seen = Some(now);
                 record.failures = record.failures.saturating_add(1);
                 record.retry_at = Some(now + retry_delay(first_retry, record.failures, jitter));
@@ -208,6 +217,7 @@ impl Machine {
             let record = &mut self.records[index].1;
             record.standing = Standing::Held(holder);
             // Once nothing holds it any more it is tried at once.
+            record.act_failed = false;
             record.failures = 0;
             record.retry_at = None;
             record.seen = Some(now);
@@ -288,7 +298,17 @@ mod tests {
         machine.step(Event::Acted(StepName::Share, Err(fault())), start, 0.0);
         assert_eq!(pass(&mut machine, start + Duration::from_secs(4), world), []);
         assert_eq!(machine.record(StepName::Share).unwrap().standing, Standing::Differs(fault()));
+        // Nor does the next try take it away: only its end does.
         assert_eq!(pass(&mut machine, start + Duration::from_secs(5), world), [StepName::Share]);
+        let standing = |machine: &Machine| machine.record(StepName::Share).unwrap().standing.clone();
+        assert_eq!(standing(&machine), Standing::Differs(fault()));
+        assert_eq!(pass(&mut machine, start + Duration::from_secs(6), world), []);
+        assert_eq!(standing(&machine), Standing::Differs(fault()));
+        machine.step(Event::Acted(StepName::Share, Ok(String::new())), start + Duration::from_secs(7), 0.0);
+        assert!(machine.in_pass());
+        machine.step(Event::Looked(StepName::Address, Err(fault())), start, 0.0);
+        machine.step(Event::Looked(StepName::Share, Ok(differs())), start, 0.0);
+        assert!(matches!(standing(&machine), Standing::Due(_)), "{:?}", standing(&machine));
     }
 
     #[test]

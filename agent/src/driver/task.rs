@@ -11,13 +11,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::child::{ChildStatus, SupervisorHandle, Want};
-use crate::driver::diagnosis::{diagnose, port_is_free};
-use crate::driver::findings::{Sources, findings};
+use crate::driver::complaint::Complaints;
+use crate::driver::diagnosis::{diagnose, is_full, port_is_free};
+use crate::driver::findings::Sources;
 use crate::driver::machine::{Action, Event, Machine};
+use crate::driver::publish::{Publisher, STOPPING};
 use crate::driver::seen::{ChildView, Seen};
 use crate::driver::step::{Looked, Step, StepName};
 use crate::fault::Fault;
-use crate::health::{EngineView, Finding, Snapshot};
+use crate::health::Snapshot;
 use crate::probe::Observation;
 use crate::settings::Settings;
 use crate::systemd;
@@ -89,21 +91,33 @@ pub struct Parts {
     /// What the steps want of the supervisors.
     pub wants: mpsc::UnboundedReceiver<(ChildName, Want)>,
     /// Requests, from signals.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: mpsc::UnboundedReceiver<Request>,
     /// May a reload go ahead? Says why not.
-    pub reload_allowed: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    pub reload_allowed: Arc<ReloadCheck>,
 }
+
+/// Says why a reload may not go ahead.
+pub type ReloadCheck = dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync;
 
 enum Done {
     Looked(StepName, Looked),
     Acted(StepName, Result<String, Fault>),
     Diagnosed(Option<Fault>),
     PortSeen { free: bool },
+    StoreSeen { full: bool },
+    ReloadChecked(Result<(), String>),
 }
 
 /// The driver; [`Driver::run`] is its life.
 pub struct Driver {
-    parts: Parts,
+    settings: Arc<Settings>,
+    children: Supervisors,
+    observations: mpsc::Receiver<Observation>,
+    targets: watch::Sender<Seen>,
+    running: watch::Sender<Option<u32>>,
+    wants: mpsc::UnboundedReceiver<(ChildName, Want)>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    reload_allowed: Arc<ReloadCheck>,
     steps: HashMap<StepName, Arc<dyn Step>>,
     machine: Machine,
     seen: Seen,
@@ -111,7 +125,11 @@ pub struct Driver {
     witness: watch::Receiver<ChildStatus>,
     observation: Option<Observation>,
     diagnosis: Option<Fault>,
+    complaints: Complaints,
+    /// What the acts failed of that were not done since: the same is not said twice.
+    failed: HashMap<StepName, String>,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
+    publisher: Publisher,
     systemd: systemd::Notifier,
 }
 
@@ -119,56 +137,65 @@ impl Driver {
     /// A driver that has looked at nothing yet.
     #[must_use]
     pub fn new(parts: Parts, systemd: systemd::Notifier) -> Self {
-        let names: Vec<StepName> = parts.steps.iter().map(|(name, _)| *name).collect();
-        let steps = parts.steps.iter().cloned().collect();
-        let machine = Machine::new(&names, parts.settings.poll_interval.max(Duration::from_secs(1)));
-        let engine = parts.children.engine.status();
-        let witness = parts.children.witness.status();
-        let seen = parts.seen.clone();
+        let Parts { settings, steps, seen, children, observations, targets, .. } = parts;
+        let Parts { snapshots, running, wants, requests, reload_allowed, .. } = parts;
+        let names: Vec<StepName> = steps.iter().map(|(name, _)| *name).collect();
         Self {
-            parts,
-            steps,
-            machine,
+            machine: Machine::new(&names, settings.poll_interval.max(Duration::from_secs(1))),
+            engine: children.engine.status(),
+            witness: children.witness.status(),
+            steps: steps.into_iter().collect(),
+            publisher: Publisher::new(snapshots, systemd),
+            settings,
+            children,
+            observations,
+            targets,
+            running,
+            wants,
+            requests,
+            reload_allowed,
             seen,
-            engine,
-            witness,
             observation: None,
             diagnosis: None,
+            complaints: Complaints::default(),
+            failed: HashMap::new(),
             jobs: FuturesUnordered::new(),
             systemd,
         }
     }
 
-    /// Converges the node until somebody asks for an end.
+    /// Converges the node until somebody asks for an end; then ends the children, or lets go of them.
     ///
     /// Cancel safety: every arm only awaits a receiver, a timer or the set of jobs, all of which keep what they
     /// hold when another arm is taken.
-    pub async fn run(mut self) -> (Ending, Supervisors) {
-        let mut passes = tokio::time::interval(self.parts.settings.poll_interval);
+    pub async fn run(mut self) -> Ending {
+        let mut passes = tokio::time::interval(self.settings.poll_interval);
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beats = tokio::time::interval(BEAT.min(self.parts.settings.poll_interval));
+        let mut beats = tokio::time::interval(BEAT.min(self.settings.poll_interval));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.systemd.ready();
+        self.heed_removal();
         loop {
+            let mut ending = None;
             tokio::select! {
                 _ = passes.tick() => {
                     self.look_at_taken_port();
+                    self.look_at_complaint();
                     self.feed(Event::PassDue);
                 }
                 _ = beats.tick() => self.systemd.alive(),
-                Some(done) = self.jobs.next() => self.done(done),
+                Some(done) = self.jobs.next() => ending = self.done(done),
                 Ok(()) = self.engine.changed() => self.engine_changed(),
                 Ok(()) = self.witness.changed() => self.witness_changed(),
-                Some(observation) = self.parts.observations.recv() => self.observed(observation),
-                Some((child, want)) = self.parts.wants.recv() => self.tell(child, want),
-                request = self.parts.requests.recv() => match request {
-                    Some(Request::Reload) => {
-                        if self.reload_allowed().await {
-                            return self.end(Ending::Reload);
-                        }
-                    }
-                    Some(Request::Stop) | None => return self.end(Ending::Stop),
+                Some(observation) = self.observations.recv() => self.observed(observation),
+                Some((child, want)) = self.wants.recv() => self.tell(child, want),
+                request = self.requests.recv() => match request {
+                    Some(Request::Reload) => self.check_reload(),
+                    Some(Request::Stop) | None => ending = Some(Ending::Stop),
                 },
+            }
+            if let Some(ending) = ending {
+                return self.end(ending).await;
             }
             self.publish();
         }
@@ -203,35 +230,55 @@ impl Driver {
         }));
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: Done) -> Option<Ending> {
         match done {
-            Done::Looked(name, looked) => {
-                let binary = self.seen.binary;
-                for fact in looked.facts {
-                    self.seen.learn(fact);
-                }
-                if binary.is_some() && self.seen.binary != binary {
-                    // Another executable: what the last one died of says nothing about it.
-                    self.parts.children.engine.retry();
-                }
-                self.parts.targets.send_replace(self.seen.clone());
-                self.feed(Event::Looked(name, looked.result));
-            }
-            Done::Acted(name, result) => {
-                match &result {
-                    Ok(what) => tracing::info!(step = name.as_str(), "{what}"),
-                    Err(fault) => {
-                        tracing::warn!(step = name.as_str(), reason = fault.reason.code(), "{fault}");
-                    }
-                }
-                self.feed(Event::Acted(name, result));
-            }
+            Done::Looked(name, looked) => self.looked(name, looked),
+            Done::Acted(name, result) => self.acted(name, result),
             Done::Diagnosed(fault) => self.diagnosis = fault,
-            Done::PortSeen { free } => {
-                if free {
-                    self.parts.children.engine.retry();
+            Done::PortSeen { free: true } => self.children.engine.retry(),
+            Done::PortSeen { free: false } => {}
+            Done::StoreSeen { full } => self.complaints.store_is_full(full),
+            Done::ReloadChecked(allowed) => return self.reload_checked(allowed),
+        }
+        None
+    }
+
+    fn looked(&mut self, name: StepName, looked: Looked) {
+        let binary = self.seen.binary;
+        for fact in looked.facts {
+            self.seen.learn(fact);
+        }
+        if binary.is_some() && self.seen.binary != binary {
+            // Another executable: what the last one died of says nothing about it.
+            self.children.engine.retry();
+        }
+        self.heed_removal();
+        self.targets.send_replace(self.seen.clone());
+        self.feed(Event::Looked(name, looked.result));
+    }
+
+    fn acted(&mut self, name: StepName, result: Result<String, Fault>) {
+        let step = name.as_str();
+        match &result {
+            Ok(what) => {
+                self.failed.remove(&name);
+                tracing::info!(step, "{what}");
+            }
+            Err(fault) => {
+                let said = self.failed.insert(name, fault.message.clone());
+                if said.as_ref() != Some(&fault.message) {
+                    tracing::warn!(step, reason = fault.reason.code(), "{fault}");
                 }
             }
+        }
+        self.feed(Event::Acted(name, result));
+    }
+
+    /// A node that was taken out on purpose stops its engine, whatever else does not stand.
+    fn heed_removal(&self) {
+        if let Some(since) = &self.seen.removed {
+            let reason = format!("the node was taken out on purpose at {since}");
+            self.children.engine.want(Want::Stop { reason });
         }
     }
 
@@ -239,17 +286,20 @@ impl Driver {
         let status = self.engine.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.seen.engine, ChildView::from(&status));
         let pid = status.pid();
-        self.parts.running.send_if_modified(|known| std::mem::replace(known, pid) != pid);
+        self.running.send_if_modified(|known| std::mem::replace(known, pid) != pid);
         if before != self.seen.engine {
             self.feed(Event::PassDue);
         }
+        self.look_at_complaint();
         if pid.is_some() {
             self.diagnosis = None;
             return;
         }
-        // What was seen of an engine that has ended says nothing about the next one.
-        self.observation = None;
-        let kind = self.parts.settings.engine.kind;
+        // What was seen of an engine that has ended says nothing about the next one; the peers are as they were.
+        if let Some(observation) = &mut self.observation {
+            observation.engine = None;
+        }
+        let kind = self.settings.engine.kind;
         // It may look through /proc for who holds a port.
         let diagnosis = tokio::task::spawn_blocking(move || diagnose(kind, &status));
         self.jobs.push(Box::pin(async move { Done::Diagnosed(diagnosis.await.unwrap_or_default()) }));
@@ -271,8 +321,18 @@ impl Driver {
         self.jobs.push(Box::pin(async move { Done::PortSeen { free: seen.await.unwrap_or_default() } }));
     }
 
+    fn look_at_complaint(&mut self) {
+        let tail = self.engine.borrow().log_tail.clone();
+        if !self.complaints.heed(self.settings.engine.kind, &tail, Instant::now()) {
+            return;
+        }
+        let data_dir = self.settings.engine.data_dir.clone();
+        let seen = tokio::task::spawn_blocking(move || is_full(&data_dir));
+        self.jobs.push(Box::pin(async move { Done::StoreSeen { full: seen.await.unwrap_or_default() } }));
+    }
+
     fn observed(&mut self, observation: Observation) {
-        self.parts.children.engine.healthy(observation.engine_is_well());
+        self.children.engine.healthy(observation.engine_is_well());
         // A leader that has come, a member that is current now: steps wait for it.
         let changed = self.seen.observed(&observation);
         self.observation = Some(observation);
@@ -283,103 +343,107 @@ impl Driver {
 
     fn tell(&self, child: ChildName, want: Want) {
         match child {
-            ChildName::Engine => self.parts.children.engine.want(want),
-            ChildName::Witness => self.parts.children.witness.want(want),
+            // Wanted before the node was taken out.
+            ChildName::Engine if self.seen.removed.is_some() && matches!(want, Want::Run(_)) => {}
+            ChildName::Engine => self.children.engine.want(want),
+            ChildName::Witness => self.children.witness.want(want),
         }
     }
 
-    /// Says in the log, in the events and to systemd what changed, and publishes.
     fn publish(&mut self) {
-        let now = Instant::now();
-        let status = self.engine.borrow().clone();
-        let found = findings(&Sources {
-            settings: &self.parts.settings,
+        let sources = Sources {
+            settings: &self.settings,
             machine: &self.machine,
             seen: &self.seen,
-            engine: &status,
-            witness: &self.witness.borrow(),
+            engine: &self.engine.borrow().clone(),
+            witness: &self.witness.borrow().clone(),
             diagnosis: self.diagnosis.as_ref(),
+            complaint: self.complaints.fault(Instant::now()),
             observation: self.observation.as_ref(),
-            now,
-        });
-        let last = Arc::clone(&self.parts.snapshots.borrow());
-        let mut events = last.events.clone();
-        for ((key, old), (_, new)) in last.findings.iter().into_iter().zip(found.iter()) {
-            if (old.status, old.reason) != (new.status, new.reason) {
-                said(key, new);
-                events.push(key, status_word(new), new.reason.map(Reason::code), &new.output);
-            }
-        }
-        let step = self.machine.current().map_or("ready", StepName::as_str);
-        if step != last.step {
-            self.systemd.status(step, &found);
-            events.push(
-                step,
-                if step == "ready" { "pass" } else { "at" },
-                None,
-                "the node is at this step now",
-            );
-        }
-        let version = self.observation.as_ref().and_then(Observation::version);
-        let snapshot = Snapshot {
-            beat: now,
-            address: self.seen.address,
-            step,
-            engine: EngineView {
-                kind: self.parts.settings.engine.kind.as_str(),
-                version: version.or_else(|| last.engine.version.clone()),
-                pid: status.pid(),
-                restarts: status.restarts,
-                last_exit: status.last_exit.clone(),
-                log_tail: status.log_tail.iter().cloned().collect(),
-            },
-            findings: found,
-            peer_ips: crate::probe::peers(&self.parts.settings, &self.seen)
-                .iter()
-                .map(|peer| peer.ip)
-                .collect(),
-            events,
-            ..(*last).clone()
+            now: Instant::now(),
         };
-        self.parts.snapshots.send_replace(Arc::new(snapshot));
+        self.publisher.publish(&sources, None);
     }
 
-    async fn reload_allowed(&self) -> bool {
-        match (self.parts.reload_allowed)().await {
-            Ok(()) => true,
+    /// In the background: the newer agent may take its time, and a stop comes first.
+    fn check_reload(&mut self) {
+        let check = (self.reload_allowed)();
+        self.jobs.push(Box::pin(async move { Done::ReloadChecked(check.await) }));
+    }
+
+    fn reload_checked(&mut self, allowed: Result<(), String>) -> Option<Ending> {
+        while let Ok(request) = self.requests.try_recv() {
+            if request == Request::Stop {
+                return Some(Ending::Stop);
+            }
+        }
+        match allowed {
+            Ok(()) => Some(Ending::Reload),
             Err(why) => {
                 tracing::error!("not reloading: {why}; this agent goes on as it was");
-                false
+                None
             }
         }
     }
 
-    fn end(self, ending: Ending) -> (Ending, Supervisors) {
-        match ending {
-            Ending::Stop => self.systemd.stopping(),
-            Ending::Reload => self.systemd.reloading(),
+    /// Ends the children or lets go of them, and goes on saying how they are until that is done.
+    async fn end(mut self, ending: Ending) -> Ending {
+        let (step, message) = match ending {
+            Ending::Stop => {
+                self.systemd.stopping();
+                (STOPPING, "the agent stops, and its children")
+            }
+            Ending::Reload => {
+                self.systemd.reloading();
+                ("reload", "a newer agent takes over; the children go on")
+            }
+        };
+        self.publisher.event(step, message);
+        let done = end_children(ending, self.children);
+        tokio::pin!(done);
+        let mut beats = tokio::time::interval(BEAT);
+        loop {
+            let (engine, witness) = (self.engine.borrow_and_update().clone(), self.witness.borrow().clone());
+            let sources = Sources {
+                settings: &self.settings,
+                machine: &self.machine,
+                seen: &self.seen,
+                engine: &engine,
+                witness: &witness,
+                diagnosis: None,
+                complaint: None,
+                observation: self.observation.as_ref(),
+                now: Instant::now(),
+            };
+            self.publisher.publish(&sources, (ending == Ending::Stop).then_some(STOPPING));
+            tokio::select! {
+                () = &mut done => return ending,
+                _ = beats.tick() => self.systemd.alive(),
+                Ok(()) = self.engine.changed() => {}
+            }
         }
-        (ending, self.parts.children)
+    }
+}
+
+async fn end_children(ending: Ending, children: Supervisors) {
+    let Supervisors { engine, witness } = children;
+    match ending {
+        Ending::Reload => {
+            tokio::join!(engine.detach(), witness.detach());
+        }
+        Ending::Stop => {
+            let (engine, witness) = tokio::join!(engine.shutdown(), witness.shutdown());
+            for (name, ended) in [("engine", engine), ("witness", witness)] {
+                match ended {
+                    Ok(()) => tracing::info!("the {name} is stopped"),
+                    Err(fault) => tracing::error!(reason = fault.reason.code(), "the {name}: {fault}"),
+                }
+            }
+        }
     }
 }
 
 fn overdue(name: StepName, deadline: Duration) -> Fault {
     let message = format!("the step {} did not come back within {} s", name.as_str(), deadline.as_secs());
     Fault::new(Reason::Stale, message)
-}
-
-fn said(key: &str, finding: &Finding) {
-    let reason = finding.reason.map_or("", |reason| reason.code());
-    match finding.status {
-        forest_core::health::Status::Pass => tracing::info!("{key} passes: {}", finding.output),
-        _ => tracing::warn!(reason, "{key}: {}", finding.output),
-    }
-}
-
-fn status_word(finding: &Finding) -> &'static str {
-    match finding.status {
-        forest_core::health::Status::Pass => "pass",
-        forest_core::health::Status::Warn => "warn",
-        forest_core::health::Status::Fail => "fail",
-    }
 }

@@ -38,20 +38,30 @@ impl Limits {
         }
     }
 
-    /// The kept limits, or new ones for this machine, which are then kept.
+    /// The kept limits, or new ones for this machine, which nobody has kept yet. Writes nothing.
     ///
     /// # Errors
     /// [`Reason::DataDir`] where the space below `data_dir` cannot be told, [`Reason::StateDir`] where
-    /// limits.json can be neither read nor written.
+    /// limits.json cannot be read.
     pub fn kept_or_derived(state_dir: &Path, data_dir: &Path) -> Result<Self, Fault> {
-        let path = state_dir.join(FILE_NAME);
-        if let Some(kept) = read(&path)? {
-            return Ok(kept);
+        match read(&state_dir.join(FILE_NAME))? {
+            Some(kept) => Ok(kept),
+            None => Ok(Self::derive(memory(), free_space(data_dir)?)),
         }
-        let limits = Self::derive(memory(), free_space(data_dir)?);
+    }
+
+    /// Makes sure that there are kept limits: those that there are, or new ones for this machine.
+    ///
+    /// # Errors
+    /// As [`Limits::kept_or_derived`]; [`Reason::StateDir`] also where limits.json cannot be written.
+    pub fn freeze(state_dir: &Path, data_dir: &Path) -> Result<(), Fault> {
+        let path = state_dir.join(FILE_NAME);
+        if read(&path)?.is_some() {
+            return Ok(());
+        }
+        let limits = Self::kept_or_derived(state_dir, data_dir)?;
         let text = serde_json::to_string(&limits).map_err(|err| state_dir_fault(chain(&err)))?;
-        files::put(&path, text.as_bytes(), 0o600).map_err(|err| state_dir_fault(chain(&err)))?;
-        Ok(limits)
+        files::put(&path, text.as_bytes(), 0o600).map_err(|err| state_dir_fault(chain(&err)))
     }
 }
 
@@ -106,12 +116,16 @@ mod tests {
     #[test]
     fn limits_are_frozen_once_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Limits::kept_or_derived(dir.path(), dir.path()).unwrap();
+        let keep = || {
+            Limits::freeze(dir.path(), dir.path()).unwrap();
+            Limits::kept_or_derived(dir.path(), dir.path()).unwrap()
+        };
+        let first = keep();
         let other = Limits { max_memory: first.max_memory + MIB, ..first };
         fs::write(dir.path().join(FILE_NAME), serde_json::to_string(&other).unwrap()).unwrap();
-        assert_eq!(Limits::kept_or_derived(dir.path(), dir.path()), Ok(other));
+        assert_eq!(keep(), other);
         fs::write(dir.path().join(FILE_NAME), "{").unwrap();
-        let anew = Limits::kept_or_derived(dir.path(), dir.path()).unwrap();
+        let anew = keep();
         assert_eq!(anew.max_memory, first.max_memory);
     }
 

@@ -17,4 +17,5 @@ pub mod nimsforest;
 pub mod planned;
 pub mod ports;
 pub mod probe;
+pub mod started;
 pub mod verdict;

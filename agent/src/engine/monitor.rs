@@ -10,7 +10,7 @@ use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::fault::chain;
+use crate::fault::innermost;
 
 /// The most bytes of an answer that are read; /routez of a large forest stays far below.
 const MAX_ANSWER: usize = 4 << 20;
@@ -245,7 +245,7 @@ impl Monitor {
             if err.is_timeout() {
                 format!("no answer within {} ms", self.deadline.as_millis())
             } else {
-                chain(&err.without_url())
+                innermost(&err.without_url())
             }
         };
         let mut response = self.http.get(url).send().await.map_err(say)?;

@@ -42,7 +42,11 @@ pub fn write_config(dir: &Path, config: &NatsConfig<'_>) -> Result<PathBuf, Faul
 /// [`Reason::EngineConfigRefused`] with nats-server's own words, [`Reason::EngineMissing`] or
 /// [`Reason::EngineNotExecutable`] where it cannot be run.
 pub async fn check_config(binary: &Path, path: &Path) -> Result<(), Fault> {
-    let refused = |message| Err(Fault::new(Reason::EngineConfigRefused, message));
+    let refused = |message| {
+        // nats-server's words may name addresses of other nodes.
+        let fault = Fault::new(Reason::EngineConfigRefused, message);
+        Err(fault.withhold(Reason::EngineConfigRefused.meaning().trim()))
+    };
     let child = Process::new(binary)
         .arg("-t")
         .arg("-c")

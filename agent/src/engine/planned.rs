@@ -41,12 +41,42 @@ impl Planned {
     /// # Errors
     /// `state_dir` with the path.
     pub fn write(&self) -> Result<(), Fault> {
-        if self.is_written() {
-            return Ok(());
-        }
-        let dir = self.file.parent().unwrap_or(Path::new("/"));
+        if self.is_written() { Ok(()) } else { self.put(&self.file) }
+    }
+
+    /// Writes the same beside the file, for a test of it before it takes the file's place.
+    ///
+    /// # Errors
+    /// `state_dir` with the path.
+    pub fn write_draft(&self) -> Result<Draft, Fault> {
+        let draft = Draft(self.file.with_added_extension("new"));
+        self.put(&draft.0)?;
+        Ok(draft)
+    }
+
+    fn put(&self, file: &Path) -> Result<(), Fault> {
+        let dir = file.parent().unwrap_or(Path::new("/"));
         let fault = |err: &dyn std::error::Error| Fault::new(Reason::StateDir, chain(err));
         private_dir(dir).map_err(|err| fault(&err))?;
-        crate::files::put(&self.file, self.text.as_bytes(), 0o600).map_err(|err| fault(&err))
+        crate::files::put(file, self.text.as_bytes(), 0o600).map_err(|err| fault(&err))
+    }
+}
+
+/// A draft of a file; dropped, it is gone.
+#[derive(Debug)]
+pub struct Draft(PathBuf);
+
+impl Draft {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What cannot be removed is overwritten by the next draft.
+        let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -69,7 +69,11 @@ impl Probe {
                 Err(err) => Err(err.clone()),
             }
         };
-        let (varz, jsz, routez) = tokio::join!(varz, self.monitor.jsz(at), self.monitor.routez(at));
+        // What does not answer one question is not asked the others: a look at it would take too long.
+        let answers = || healthz.as_ref().map(|_| at).map_err(Clone::clone);
+        let jsz = async { self.monitor.jsz(answers()?).await };
+        let routez = async { self.monitor.routez(answers()?).await };
+        let (varz, jsz, routez) = tokio::join!(varz, jsz, routez);
         let (round_trip, api) = match client_address(target, &varz) {
             Some(address) => self.ask_as_client(address).await,
             None => (Err(not_asked()), Err(not_asked())),

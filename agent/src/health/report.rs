@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::health::{Finding, Observed, Snapshot};
+use crate::probe::LONGEST_LOOK;
 
-/// How many intervals a finding lives.
+/// How many intervals a finding lives, beside the time that a look may take by itself.
 const STALE_AFTER: u32 = 3;
 
 /// Who asks.
@@ -19,7 +20,7 @@ const STALE_AFTER: u32 = 3;
 pub enum Audience {
     /// This host or a peer: sees all.
     Trusted,
-    /// Anybody else: no log lines, no addresses of peers.
+    /// Anybody else: no log lines, no addresses of other nodes.
     Stranger,
 }
 
@@ -28,7 +29,8 @@ impl Audience {
     #[must_use]
     pub fn of(ip: IpAddr, snapshot: &Snapshot) -> Self {
         let ip = ip.to_canonical();
-        let trusted = ip.is_loopback() || snapshot.peer_ips.contains(&ip);
+        let own = snapshot.address.is_some_and(|address| address.ip() == ip);
+        let trusted = own || ip.is_loopback() || snapshot.peer_ips.contains(&ip);
         if trusted { Self::Trusted } else { Self::Stranger }
     }
 }
@@ -68,23 +70,27 @@ fn engine(snapshot: &Snapshot, audience: Audience) -> EngineReport {
 }
 
 fn checks(snapshot: &Snapshot, audience: Audience, now: Instant, wall: Timestamp) -> Checks {
-    let limit = snapshot.interval * STALE_AFTER;
+    let limit = snapshot.interval * STALE_AFTER + LONGEST_LOOK;
     let make = |finding: &Finding, unit: &str, fatal: bool| {
         let age = finding.at.map(|at| now.saturating_duration_since(at));
         let time = age.and_then(|age| SignedDuration::try_from(age).ok()).map_or(wall, |age| wall - age);
+        let output = match (audience, &finding.public) {
+            (Audience::Stranger, Some(public)) => public,
+            _ => &finding.output,
+        };
         let mut check = Check {
             status: finding.status,
             time: rfc3339(time),
             observed_value: value(finding.observed, now),
             observed_unit: unit.to_owned(),
-            output: finding.output.clone(),
+            output: output.clone(),
             reason: finding.reason.map(|reason| reason.code().to_owned()),
             peers: finding.peers.as_ref().map(|peers| peer_reports(peers, audience)),
         };
         if let Some(age) = age.filter(|age| *age > limit) {
             check.status = if fatal { Status::Fail } else { check.status.max(Status::Warn) };
             check.reason = Some(Reason::Stale.code().to_owned());
-            check.output = format!("last looked at {} s ago; it said: {}", age.as_secs(), finding.output);
+            check.output = format!("last looked at {} s ago; it said: {}", age.as_secs(), output);
         }
         [check]
     };

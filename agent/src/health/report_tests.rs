@@ -61,11 +61,12 @@ fn a_fresh_snapshot_passes() {
 }
 
 #[test]
-fn what_is_older_than_three_intervals_is_stale_and_the_fatal_two_fail() {
+fn what_is_older_than_three_intervals_and_a_look_is_stale_and_the_fatal_two_fail() {
     let now = Instant::now();
     let at = |seconds| report(&snapshot(now), Audience::Trusted, now + Duration::from_secs(seconds), wall());
-    assert_eq!(at(15).status, Status::Pass);
-    let stale = at(16);
+    let limit = 15 + LONGEST_LOOK.as_secs();
+    assert_eq!(at(limit).status, Status::Pass);
+    let stale = at(limit + 1);
     assert_eq!(stale.status, Status::Fail);
     for (key, check) in stale.checks.iter() {
         assert_eq!(check.reason.as_deref(), Some("stale"), "{key}");
@@ -88,6 +89,7 @@ fn strangers_see_neither_log_lines_nor_addresses_of_peers() {
     assert_eq!(peers("127.3.2.1"), (1, true));
     assert_eq!(peers("::ffff:127.0.0.1"), (1, true));
     assert_eq!(peers("fd00::3"), (1, true));
+    assert_eq!(peers("fd00::2"), (1, true), "the node itself");
     assert_eq!(peers("fd00::4"), (0, false));
     assert_eq!(peers("203.0.113.7"), (0, false));
 }
@@ -115,4 +117,15 @@ fn a_warning_says_what_to_do() {
     let check = &report.checks.registry_entry[0];
     assert_eq!(check.reason.as_deref(), Some("registry_full"));
     assert!(check.output.contains("/mnt/forest/registry.json") && check.output.contains("free space"));
+}
+
+#[test]
+fn strangers_do_not_read_what_is_withheld() {
+    let now = Instant::now();
+    let mut snapshot = snapshot(now);
+    let fault = Fault::new(Reason::EngineExited, "it ended; it said \"hunter2\"").withhold("it ended");
+    snapshot.findings.engine_process = Finding::of(Status::Fail, &fault, Observed::Nothing, now);
+    let output = |audience| report(&snapshot, audience, now, wall()).checks.engine_process[0].output.clone();
+    assert!(output(Audience::Trusted).contains("hunter2"));
+    assert_eq!(output(Audience::Stranger), format!("it ended; {}", Reason::EngineExited.remedy()));
 }

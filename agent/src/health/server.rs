@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use forest_core::health::{CONTENT_TYPE, HealthReport, Status};
+use forest_core::reason::Reason;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -43,8 +44,8 @@ impl FromRef<Sources> for Snapshots {
     }
 }
 
-/// After so many intervals without progress of the driver, /livez fails.
-const DEAD_AFTER: u32 = 6;
+/// After so long without progress of the driver, /livez fails; it beats every second.
+const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 /// The running server.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ async fn health(
 /// an entry.
 async fn livez(State(snapshots): State<Snapshots>) -> Response {
     let snapshot = Arc::clone(&snapshots.borrow());
-    let alive = snapshot.beat.elapsed() <= snapshot.interval * DEAD_AFTER;
+    let alive = snapshot.beat.elapsed() <= DEAD_AFTER;
     let body = json!({
         "status": if alive { "pass" } else { "fail" },
         "forest_id": snapshot.forest.as_str(),
@@ -193,13 +194,26 @@ fn seen_by(audience: Audience, mut report: HealthReport) -> HealthReport {
         report.engine.log_tail.clear();
         let peers = report.checks.peers_reachable.iter_mut().filter_map(|check| check.peers.as_mut());
         peers.flatten().for_each(|peer| peer.address = None);
+        for check in report.checks.iter_mut() {
+            // Only the node itself knows which words of it to withhold.
+            if let Some(code) = &check.reason {
+                check.output = Reason::of_code(code).map_or("", Reason::meaning).trim().to_owned();
+            }
+        }
     }
     report
 }
 
-async fn events(State(snapshots): State<Snapshots>) -> Json<Value> {
+async fn events(
+    State(snapshots): State<Snapshots>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+) -> Json<Value> {
     let snapshot = Arc::clone(&snapshots.borrow());
-    Json(json!({"events": snapshot.events.all()}))
+    let mut events = snapshot.events.all();
+    if Audience::of(caller.ip(), &snapshot) == Audience::Stranger {
+        events.iter_mut().for_each(|event| event.message.clear());
+    }
+    Json(json!({"events": events}))
 }
 
 async fn unknown(request: Request) -> Response {

@@ -67,6 +67,10 @@ pub struct Finding {
     pub reason: Option<Reason>,
     /// A sentence for a person.
     pub output: String,
+    /// The same for strangers, where they may not have all of it.
+    pub public: Option<String>,
+    /// Not well, and the agent is about to put it right.
+    pub under_way: bool,
     /// What was measured.
     pub observed: Observed,
     /// When; `None`: never looked at.
@@ -130,6 +134,8 @@ impl Finding {
             status: Status::Pass,
             reason: None,
             output: output.into(),
+            public: None,
+            under_way: false,
             observed,
             at: Some(at),
             peers: None,
@@ -139,8 +145,23 @@ impl Finding {
     /// Not well: `status` and the fault that says why.
     #[must_use]
     pub fn of(status: Status, fault: &Fault, observed: Observed, at: Instant) -> Self {
-        let output = format!("{}; {}", fault.message, fault.remedy());
-        Self { status, reason: Some(fault.reason), output, observed, at: Some(at), peers: None }
+        let say = |message: &str| format!("{message}; {}", fault.remedy());
+        Self {
+            status,
+            reason: Some(fault.reason),
+            output: say(&fault.message),
+            public: fault.public.as_deref().map(say),
+            under_way: false,
+            observed,
+            at: Some(at),
+            peers: None,
+        }
+    }
+
+    /// The same finding where the agent is about to put it right.
+    #[must_use]
+    pub fn under_way(self) -> Self {
+        Self { under_way: true, ..self }
     }
 
     /// Not looked at yet: `fail`, reason `starting`.
@@ -150,6 +171,8 @@ impl Finding {
             status: Status::Fail,
             reason: Some(Reason::Starting),
             output: "not looked at yet".to_owned(),
+            public: None,
+            under_way: true,
             observed: Observed::Nothing,
             at: None,
             peers: None,

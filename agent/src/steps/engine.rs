@@ -10,9 +10,10 @@ use forest_core::secrets::Secrets;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
+use tokio::task::spawn_blocking;
 
 use super::secrets::SecretsKeeper;
-use crate::child::Want;
+use crate::child::{Command, Want};
 use crate::cluster::machine::EnginePlan;
 use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::reload;
@@ -20,7 +21,8 @@ use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
-use crate::engine::planned::Planned;
+use crate::engine::planned::{Draft, Planned};
+use crate::engine::started::Started;
 use crate::engine::{nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
@@ -42,9 +44,17 @@ pub struct EngineStep {
 /// What was done last.
 #[derive(Default)]
 struct Last {
-    want: Option<Want>,
-    /// The process that said that it has read this configuration.
+    want: Option<Asked>,
+    /// The process that has certainly read this configuration.
     loaded: Option<(u32, String)>,
+}
+
+/// What was asked of the supervisor.
+#[derive(Clone, PartialEq, Eq)]
+enum Asked {
+    /// A run by this command and this configuration, which was tested.
+    Run(Command, String),
+    Stop,
 }
 
 impl EngineStep {
@@ -58,8 +68,18 @@ impl EngineStep {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn run(&self, planned: &Planned) {
+        let command = planned.command.clone();
+        self.last().want = Some(Asked::Run(command.clone(), planned.text.clone()));
+        self.want(Want::Run(command));
+    }
+
+    fn stop(&self, reason: String) {
+        self.last().want = Some(Asked::Stop);
+        self.want(Want::Stop { reason });
+    }
+
     fn want(&self, want: Want) {
-        self.last().want = Some(want.clone());
         // Nobody listens only while the agent ends.
         let _ = self.wants.send((ChildName::Engine, want));
     }
@@ -69,11 +89,11 @@ impl EngineStep {
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
         match wanted(&self.settings, self.has_witness, seen)? {
             Wanted::Stop(reason) => match last {
-                Some(Want::Stop { .. }) => Ok(Look::Stands(format!("stopped: {reason}"))),
+                Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
             },
             // A supervisor would start it again by itself.
-            Wanted::Hold(fault) if matches!(last, Some(Want::Run(_))) && seen.engine.pid.is_none() => {
+            Wanted::Hold(fault) if matches!(last, Some(Asked::Run(..))) && seen.engine.pid.is_none() => {
                 Ok(Look::Differs(fault))
             }
             Wanted::Hold(fault) => Err(fault),
@@ -83,10 +103,12 @@ impl EngineStep {
             }
             Wanted::Run(run) => {
                 let planned = &run.planned;
-                if last != Some(Want::Run(planned.command.clone())) || !planned.is_written() {
+                let asked = Some(Asked::Run(planned.command.clone(), planned.text.clone()));
+                // Stopped: by the driver, while the node was taken out.
+                if last != asked || !planned.is_written() || seen.engine.stopped {
                     return differs(
                         Reason::EngineStarting,
-                        "the engine is not started yet, or has new peers",
+                        "the engine does not run by its present configuration yet",
                     );
                 }
                 match &run.note {
@@ -96,6 +118,11 @@ impl EngineStep {
                     }
                     Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
                     None => {}
+                }
+                if let Some(pid) = seen.engine.pid
+                    && !self.started(planned).fits(pid)?
+                {
+                    return Err(restart_needed(pid));
                 }
                 if self.unread(seen, planned).is_some() {
                     return differs(
@@ -109,13 +136,17 @@ impl EngineStep {
         }
     }
 
-    /// The running server, where it answers and has not read the configuration as it stands. One that does not
-    /// answer yet would die of the signal.
+    /// What the engine's process was started by.
+    fn started(&self, planned: &Planned) -> Started {
+        Started::new(&self.settings, &planned.command)
+    }
+
+    /// The running server, where it answers and it is not certain that it has read the configuration as it
+    /// stands. One that does not answer yet would die of the signal.
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let said =
-            self.last().loaded.as_ref().is_some_and(|(read, text)| *read == pid && *text == planned.text);
+        let said = self.last().has_read(pid, planned);
         let since = seen.view.loaded.zip(planned.written_at());
         let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
         (reloads && !said && !later).then_some(pid)
@@ -133,14 +164,15 @@ impl EngineStep {
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
-        let run = match wanted(&self.settings, self.has_witness, &seen)? {
+        let (step, known) = (self.clone(), seen.clone());
+        let run = match off_thread(move || wanted(&step.settings, step.has_witness, &known)).await? {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
-                self.want(Want::Stop { reason });
+                self.stop(reason);
                 return Ok(done);
             }
             Wanted::Hold(fault) => {
-                self.want(Want::Stop { reason: fault.message.clone() });
+                self.stop(fault.message.clone());
                 return Err(fault);
             }
             Wanted::Turn(before) => {
@@ -156,27 +188,70 @@ impl EngineStep {
             let node = self.settings.node.clone();
             self.turn(&seen, move |secrets| secrets.end_turn(&node)).await?;
         }
+        let step = self.clone();
+        let (run, draft) = off_thread(move || step.prepare(run)).await?;
         let planned = run.planned;
-        if let Some((founding, phase)) = &run.note {
-            MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
-        }
-        planned.write()?;
         if self.settings.engine.kind == EngineKind::NatsServer {
-            nats_server::check_config(&planned.command.program, &planned.file).await?;
+            nats_server::check_config(&planned.command.program, draft.path()).await?;
         }
+        let written = planned.clone();
+        off_thread(move || {
+            drop(draft);
+            written.write()
+        })
+        .await?;
         let unread = self.unread(&seen, &planned);
         let done = format!("the engine is to run by {}", planned.file.display());
-        self.want(Want::Run(planned.command.clone()));
+        self.run(&planned);
         let Some(pid) = unread else { return Ok(done) };
+        if !self.started(&planned).fits(pid)? {
+            return Ok(done);
+        }
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
         self.last().loaded = Some((pid, planned.text));
         Ok(format!("the engine (pid {pid}) has read its configuration"))
     }
 }
 
+impl EngineStep {
+    /// Notes what is to be noted before a run, and writes a draft of the configuration.
+    fn prepare(&self, run: Run) -> Result<(Run, Draft), Fault> {
+        if let Some((founding, phase)) = &run.note {
+            MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+        }
+        if self.settings.engine.kind == EngineKind::NatsServer {
+            Limits::freeze(&self.settings.state_dir, &self.settings.engine.data_dir)?;
+        }
+        let draft = run.planned.write_draft()?;
+        Ok((run, draft))
+    }
+}
+
+fn restart_needed(pid: u32) -> Fault {
+    let message = format!(
+        "the engine (pid {pid}) was started with other values of node_id, listen or engine than agent.yaml has now"
+    );
+    Fault::new(Reason::EngineRestartNeeded, message)
+}
+
+/// Runs work on this machine's own disk off the async threads.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let ended = spawn_blocking(work).await;
+    ended.unwrap_or_else(|err| Err(Fault::new(Reason::StateDir, format!("a step ended badly: {err}"))))
+}
+
+impl Last {
+    fn has_read(&self, pid: u32, planned: &Planned) -> bool {
+        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
+    }
+}
+
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
-        std::future::ready(self.compare(&seen).into()).boxed()
+        let step = self.clone();
+        off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
@@ -205,8 +280,7 @@ struct Run {
     ends_turn: bool,
 }
 
-/// What should be with the engine, by the settings and what was seen. Writes nothing but the limits of JetStream,
-/// which are worked out once and kept.
+/// What should be with the engine, by the settings and what was seen. Writes nothing.
 ///
 /// # Errors
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.

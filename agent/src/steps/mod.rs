@@ -3,6 +3,7 @@
 pub mod address;
 mod binaries;
 mod engine;
+mod kept;
 mod local;
 mod queue;
 mod registry;
@@ -24,8 +25,9 @@ use crate::share::lane::Lane;
 pub use address::AddressStep;
 pub use binaries::BinariesStep;
 pub use engine::EngineStep;
+pub use kept::Kept;
 pub use local::{DataDirStep, NodeInfoStep};
-pub use registry::{Claimed, Kept, Registrar, RegistryStep};
+pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
 pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;
 pub use witness::WitnessStep;

@@ -2,26 +2,26 @@
 
 use std::convert::Infallible;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::{
-    self, Action, Change, Claim, ClaimError, Document, Entry, Files, FsDoor, Limits, Outcome, Owner, Ports,
-    Probes, Queue, ReadError, Registry, Snapshot, SystemClock, UpdateError, UpdateOptions, claim,
+    self, Action, Change, Claim, ClaimError, Entry, Files, FsDoor, Limits, Outcome, Owner, Ports, Probes,
+    Queue, ReadError, Registry, Snapshot, SystemClock, UpdateError, UpdateOptions, claim,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::share::hung;
 use crate::driver::{Fact, LastRead, Look, Looked, Seen, Step};
-use crate::fault::{Fault, chain};
-use crate::files::put;
+use crate::fault::{Fault, SUDO, chain};
 use crate::health::client;
+use crate::removal;
 use crate::settings::Settings;
 use crate::share::ShareDir;
 use crate::share::lane::Lane;
@@ -224,7 +224,8 @@ fn restored(outcome: &Outcome) -> Option<String> {
 }
 
 fn claim_fault(err: &ClaimError) -> Fault {
-    Fault::new(err.reason(), err.to_string())
+    // The sentence names other nodes and their addresses.
+    Fault::new(err.reason(), err.to_string()).withhold(err.reason().meaning().trim())
 }
 
 fn restless() -> Fault {
@@ -297,17 +298,14 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
         }
         Err(err) => return Looked::with(unread(&registrar, &err), facts),
     };
-    kept.keep(&snapshot.bytes);
     let registry = snapshot.doc;
     let settings = &registrar.settings;
-    facts.push(Fact::Registry(Arc::new(LastRead { registry: registry.clone(), at: Some(Instant::now()) })));
     let tombstone = registry.tombstone(&settings.forest, &settings.node);
-    let removed = kept.removed(tombstone);
+    let removed = kept.note(snapshot.bytes, tombstone).await;
+    facts.push(Fact::Registry(Arc::new(LastRead { registry: registry.clone(), at: Some(Instant::now()) })));
     facts.push(Fact::Removed(removed.clone()));
     if let Some(since) = removed {
-        let message =
-            format!("{} was taken out of forest {} on purpose at {since}", settings.node, settings.forest);
-        return Looked::with(Err(Fault::new(Reason::Removed, message)), facts);
+        return Looked::with(Err(removal::fault(settings, &since)), facts);
     }
     let result = match registrar.plan(&registry, address).await {
         // An entry is seen by others, who then live by what was founded: that comes first.
@@ -333,15 +331,27 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
 /// What a registry that cannot be read calls for: one that is missing or corrupt is an update's work, which knows
 /// when a fresh one may be made, and when the last good copy is to be put back.
 fn unread(registrar: &Registrar, err: &ReadError) -> Result<Look, Fault> {
-    let mut fault = Fault::new(err.reason(), chain(err));
-    let path = registrar.settings.registry.display().to_string();
-    if !fault.message.contains(&path) {
-        fault.message = format!("{path}: {}", fault.message);
-    }
+    let fault = read_fault(&registrar.settings, err);
     match err {
         ReadError::Unreadable(_) => Err(fault),
+        ReadError::Missing(_) if registrar.settings.share.is_none() => {
+            Ok(Look::Differs(fault.advise("wait: the agent makes it, or puts its last good copy back")))
+        }
         ReadError::Missing(_) | ReadError::Corrupt { .. } => Ok(Look::Differs(fault)),
     }
+}
+
+/// Why the registry cannot be read, with its path; who lacks the right is told so.
+#[must_use]
+pub fn read_fault(settings: &Settings, err: &ReadError) -> Fault {
+    let mut message = chain(err);
+    let path = settings.registry.display().to_string();
+    if !message.contains(&path) {
+        message = format!("{path}: {message}");
+    }
+    let fault = Fault::new(err.reason(), message);
+    let denied = matches!(err, ReadError::Unreadable(err) if err.kind == registry::Kind::Denied);
+    if denied { fault.advise(SUDO) } else { fault }
 }
 
 fn stands_or_differs(settings: &Settings, registry: &Registry, change: &Change) -> Look {
@@ -357,68 +367,5 @@ fn stands_or_differs(settings: &Settings, registry: &Registry, change: &Change) 
             let message = format!("the entry of {} in {path} is not as it should be", settings.node);
             Look::Differs(Fault::new(Reason::EntryDiffers, message))
         }
-    }
-}
-
-/// What the agent keeps over reboots of what it saw: the last good registry, and that it was removed.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    registry: PathBuf,
-    marker: PathBuf,
-    writes: bool,
-    last: Arc<std::sync::Mutex<Option<Vec<u8>>>>,
-}
-
-impl Kept {
-    /// In this state directory.
-    #[must_use]
-    pub fn new(state_dir: &Path) -> Self {
-        Self {
-            registry: state_dir.join("registry.json"),
-            marker: state_dir.join("removed"),
-            writes: true,
-            last: Arc::default(),
-        }
-    }
-
-    /// The same, which reads and keeps nothing.
-    #[must_use]
-    pub fn nowhere(state_dir: &Path) -> Self {
-        Self { writes: false, ..Self::new(state_dir) }
-    }
-
-    /// The registry as it was last seen, from an earlier life.
-    #[must_use]
-    pub fn registry(&self) -> Option<Registry> {
-        Registry::parse(&std::fs::read(&self.registry).ok()?).ok()
-    }
-
-    /// Since when this node is removed, as an earlier life noted.
-    #[must_use]
-    pub fn marked(&self) -> Option<String> {
-        let text = std::fs::read_to_string(&self.marker).ok()?;
-        Some(text.trim().to_owned())
-    }
-
-    fn keep(&self, bytes: &[u8]) {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !self.writes || last.as_deref() == Some(bytes) {
-            return;
-        }
-        match put(&self.registry, bytes, 0o600) {
-            Ok(()) => *last = Some(bytes.to_owned()),
-            Err(err) => tracing::warn!("{}; a boot without the share would find nothing", chain(&err)),
-        }
-    }
-
-    /// Is the node removed? By the tombstone in the registry, or by the marker that an earlier one left.
-    fn removed(&self, tombstone: Option<String>) -> Option<String> {
-        let marked = self.marked();
-        if let (true, Some(since), None) = (self.writes, &tombstone, &marked)
-            && let Err(err) = put(&self.marker, since.as_bytes(), 0o600)
-        {
-            tracing::warn!("{}; after a reboot without the share this node would start again", chain(&err));
-        }
-        tombstone.or(marked)
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use forest_core::reason::Reason;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rustix::io::Errno;
 
 use crate::driver::{Fact, Look, Looked, Seen, Step};
-use crate::fault::{Fault, chain};
+use crate::fault::{Fault, SUDO, chain};
 use crate::settings::Settings;
 use crate::share::dir::DirError;
 use crate::share::lane::{Lane, LaneError};
@@ -130,6 +131,7 @@ async fn look_plain(path: PathBuf, lane: Arc<Lane>) -> Looked {
         Ok(Ok(None)) => {
             let fault =
                 Fault::new(Reason::RegistryMissing, format!("the directory {shown} is not there yet"));
+            let fault = fault.advise("wait: the agent makes it");
             Looked::with(Ok(Look::Differs(fault)), vec![Fact::NoDir])
         }
         Ok(Err(err)) => Looked::with(Err(unreadable(&err)), vec![Fact::NoDir]),
@@ -138,7 +140,11 @@ async fn look_plain(path: PathBuf, lane: Arc<Lane>) -> Looked {
 }
 
 fn unreadable(err: &DirError) -> Fault {
-    Fault::new(Reason::RegistryUnreadable, chain(err))
+    let fault = Fault::new(Reason::RegistryUnreadable, chain(err));
+    match err {
+        DirError::Io { source: Errno::ACCESS | Errno::PERM, .. } => fault.advise(SUDO),
+        _ => fault,
+    }
 }
 
 /// A plain directory whose lane has no answer.

@@ -9,7 +9,6 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -229,14 +228,14 @@ impl InstanceLock {
         }
     }
 
-    /// The lock as standard input of a `Command` that is about to `exec`. This process keeps its own descriptor,
-    /// so that a failed exec loses nothing.
+    /// The lock as standard input of the program that is about to be executed. This process keeps its own
+    /// descriptor, so that a failed exec loses nothing.
     ///
     /// # Errors
     /// [`InstanceError::Io`] where no descriptor is left.
-    pub fn hand_over(&self) -> Result<Stdio, InstanceError> {
+    pub fn hand_over(&self) -> Result<OwnedFd, InstanceError> {
         let copy = self.file.try_clone().map_err(|source| io_error(&self.path, source))?;
-        Ok(OwnedFd::from(copy).into())
+        Ok(copy.into())
     }
 }
 

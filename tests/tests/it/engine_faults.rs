@@ -107,8 +107,13 @@ fn ignores_term() {
     fs::write(&node.registry, json.to_string()).unwrap();
     fs::remove_file(node.path("state/removed")).unwrap();
     until("it runs again", || node.health()["engine"]["pid"].as_u64());
-    // And at the agent's own end it is killed as well.
-    assert_eq!(node.stop(), Some(0));
+    // And at the agent's own end it is killed as well; until then the agent answers, and says so.
+    node.signal(Signal::TERM);
+    until_value("it says that it stops", || node.health()["step"].clone(), |step| step == "stopping");
+    let check = node.check("engine:process");
+    assert!(check["reason"] == "engine_stopped" || check["reason"] == "engine_ignores_term", "{check:#}");
+    assert!(node.get("/events").unwrap().json().to_string().contains("stopping"));
+    assert_eq!(node.ended(), Some(0));
     assert_eq!(node.processes(), []);
     real(&engine);
     node.start();

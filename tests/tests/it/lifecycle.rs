@@ -1,10 +1,11 @@
 //! The life of an agent: killed, executed anew, refused beside another, stopped.
 
 use std::fs;
+use std::time::Duration;
 
 use forest_tests::node::{agent_binary, node};
 use forest_tests::process;
-use forest_tests::wait::{until, until_value};
+use forest_tests::wait::{moment, until, until_value};
 use forest_tests::{http, nats};
 use rustix::process::Signal;
 
@@ -12,8 +13,8 @@ use rustix::process::Signal;
 fn a_node_converges_with_every_server_there_is() {
     for server in nats::servers() {
         let mut grove = node("grove-node-1", &server).start();
-        let health = grove.until_pass();
-        assert_eq!(health["step"], "ready");
+        let ready = |health: &serde_json::Value| health["status"] == "pass" && health["step"] == "ready";
+        let health = until_value("it is ready", || grove.health(), ready);
         assert_eq!(health["engine"]["kind"], "nats-server");
         assert!(server.display().to_string().contains("debian") || health["engine"]["version"] == "2.15.1");
         let registry = fs::read_to_string(&grove.registry).unwrap();
@@ -91,6 +92,31 @@ fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
     assert_eq!(grove.processes(), []);
 }
 
+/// The signals that a process's main thread has blocked, as bits.
+fn blocked(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+#[test]
+fn a_term_close_to_a_hup_always_ends_the_agent_and_its_engine() {
+    let mut grove = node("grove-node-1", &nats::server()).prepare();
+    for millis in (0..=60).step_by(5) {
+        grove.start();
+        let engine = grove.engine_pid();
+        // Go blocks all of them for moments of its own.
+        until("the engine hears HUP, INT and TERM", || (blocked(engine) & 0x4003 == 0).then_some(()));
+        grove.signal(Signal::HUP);
+        moment(Duration::from_millis(millis));
+        grove.signal(Signal::TERM);
+        // Once more, while it stops.
+        grove.signal(Signal::TERM);
+        assert_eq!(grove.ended(), Some(0), "TERM {millis} ms after HUP");
+        assert_eq!(grove.processes(), [], "TERM {millis} ms after HUP");
+    }
+}
+
 #[test]
 fn hup_with_a_bad_config_or_a_broken_binary_changes_nothing() {
     let server = nats::servers().remove(0);
@@ -130,4 +156,50 @@ fn a_second_agent_on_the_same_state_dir_is_refused_and_names_the_first() {
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn a_config_that_the_running_engine_does_not_fit_is_said_after_a_reload() {
+    let mut grove = node("grove-node-1", &nats::server()).start();
+    grove.until_pass();
+    let engine = grove.engine_pid();
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    fs::write(grove.path("agent.yaml"), config.replace(":8222", ":9222")).unwrap();
+    grove.signal(Signal::HUP);
+    let check = grove.until_reason("engine:process", "engine_restart_needed");
+    assert_eq!((&check["status"], &check["observedValue"]), (&"warn".into(), &engine.into()));
+    let check = grove.run(&["check", "--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    let step = answer["steps"].as_array().unwrap().iter().find(|step| step["name"] == "engine").unwrap();
+    assert_eq!(step["reason"], "nats_unreachable", "the worst of the fatal checks: {step:#}");
+    // A restart puts it right.
+    process::signal(engine, Signal::KILL);
+    grove.until_pass();
+    // While it stops, it says so.
+    let events = grove.get("/events").unwrap().json().to_string();
+    assert!(events.contains("\"step\":\"engine:process\""), "{events}");
+    assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn a_removed_node_stops_its_engine_whatever_else_does_not_stand() {
+    let mut grove = node("grove-node-1", &nats::server()).start();
+    grove.until_pass();
+    let engine = grove.engine_pid();
+    // The engine's step is held from now on.
+    fs::remove_file(grove.path("node-info.json")).unwrap();
+    fs::create_dir(grove.path("node-info.json")).unwrap();
+    let check = grove.until_reason("engine:process", "node_info_write");
+    assert_eq!(check["status"], "warn", "the engine goes on");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&grove.registry).unwrap()).unwrap();
+    json["forests"]["grove"]["removed"]["grove-node-1"] = "2026-11-22T20:16:55Z".into();
+    fs::write(&grove.registry, json.to_string()).unwrap();
+    let check = grove.until_reason("engine:process", "removed");
+    let output = check["output"].as_str().unwrap();
+    assert!(output.contains(&grove.registry.display().to_string()), "{output}");
+    assert!(output.contains(&grove.path("state/removed").display().to_string()), "{output}");
+    until("the engine is gone", || (!process::runs(engine)).then_some(()));
+    assert_eq!(grove.stop(), Some(0));
 }

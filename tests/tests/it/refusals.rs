@@ -3,6 +3,7 @@
 use std::fs;
 
 use forest_tests::node::node;
+use forest_tests::wait::until;
 
 #[test]
 fn a_bad_config_is_refused_by_every_command_and_nothing_is_made() {
@@ -50,6 +51,37 @@ fn status_without_an_agent_says_how_to_start_one() {
 }
 
 #[test]
+fn status_of_another_agent_names_it() {
+    let other = node("grove-node-2", &forest_tests::nats::server()).start();
+    until("the other answers", || other.get("/livez"));
+    let grove = node("grove-node-1", "/bin/true".as_ref()).prepare();
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    let health = |ip| format!("health: \"{ip}:8223\"");
+    fs::write(grove.path("agent.yaml"), config.replace(&health(grove.ip), &health(other.ip))).unwrap();
+    let output = grove.run(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("grove-node-2") && output.stdout.is_empty(), "{stderr}");
+}
+
+#[test]
+fn check_finds_what_a_run_would_stumble_over() {
+    let grove = node("grove-node-1", "/bin/true".as_ref()).prepare();
+    fs::write(grove.path("run"), "").unwrap();
+    fs::write(grove.path("jetstream"), "").unwrap();
+    let held = std::net::TcpListener::bind((grove.ip, 6222)).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&grove.run(&["check", "--json"]).stdout).unwrap();
+    let steps = answer["steps"].as_array().unwrap();
+    for (name, reason) in
+        [("state_dir", "state_dir"), ("data_dir", "data_dir"), ("engine", "engine_port_taken")]
+    {
+        let step = steps.iter().find(|step| step["name"] == name).unwrap();
+        assert_eq!((&step["status"], &step["reason"]), (&"would_fail".into(), &reason.into()), "{step:#}");
+    }
+    drop(held);
+}
+
+#[test]
 fn install_without_systemd_is_a_clear_refusal() {
     if std::path::Path::new("/run/systemd/system").is_dir() {
         // Never touch the machine that the tests run on.
@@ -72,7 +104,18 @@ fn check_looks_at_every_step_and_touches_nothing() {
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["config", "address", "share", "node_info", "data_dir", "binaries", "secrets", "registry", "engine"]
+        [
+            "config",
+            "state_dir",
+            "address",
+            "share",
+            "node_info",
+            "data_dir",
+            "binaries",
+            "secrets",
+            "registry",
+            "engine"
+        ]
     );
     let of = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(of("binaries")["status"], "would_fail");

@@ -56,22 +56,24 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Fault {
     if let Some(taken) = taken_in(run) {
         return Fault::new(Reason::EnginePortTaken, taken.sentence(evidence.holder));
     }
-    known(evidence.kind, run, |_| true).unwrap_or_else(|| unexplained(evidence, run))
+    known(evidence.kind, run, |_| true).map_or_else(|| unexplained(evidence, run), |(fault, _)| fault)
 }
 
 /// What a running engine complains of that its answers do not show: a full store serves on, and stores nothing.
+/// With the line that says so.
 #[must_use]
-pub fn trouble(kind: EngineKind, tail: &[String]) -> Option<Fault> {
+pub fn trouble(kind: EngineKind, tail: &[String]) -> Option<(Fault, &str)> {
     let of_the_store = |reason| matches!(reason, Reason::EngineStore | Reason::StandaloneStore);
     known(kind, last_run(tail), of_the_store)
 }
 
 /// The first rule for one of the `wanted` reasons that the run's lines match, and the latest line it matches.
-fn known(kind: EngineKind, run: &[String], wanted: impl Fn(Reason) -> bool) -> Option<Fault> {
+fn known(kind: EngineKind, run: &[String], wanted: impl Fn(Reason) -> bool) -> Option<(Fault, &str)> {
     RULES.iter().filter(|rule| wanted(rule.reason) && rule.kind.is_none_or(|of| of == kind)).find_map(
         |rule| {
             let line = run.iter().rev().find(|line| rule.matches(line))?;
-            Some(Fault::new(rule.reason, format!("{}: {}", rule.says, quote(line))))
+            let fault = Fault::new(rule.reason, format!("{}: {}", rule.says, quote(line)));
+            Some((fault.withhold(rule.says), line.as_str()))
         },
     )
 }
@@ -216,7 +218,7 @@ fn unexplained(evidence: &Evidence<'_>, run: &[String]) -> Fault {
         Some(line) => format!("{ended}; it said {}", quote(line)),
         None => format!("{ended}, and said nothing"),
     };
-    Fault::new(Reason::EngineExited, message)
+    Fault::new(Reason::EngineExited, message).withhold(ended)
 }
 
 /// A log line without its stamp, in quotation marks, cut and with control characters escaped.

@@ -103,7 +103,9 @@ fn each_known_line_has_its_reason_and_is_quoted() {
 fn a_full_store_is_seen_while_the_engine_runs() {
     let full = "[31181] 2026/11/22 21:33:01.043086 [ERR] Filestore [S] Critical write error: \
                 write /srv/js/jetstream/$G/streams/S/msgs/1.blk: no space left on device";
-    let fault = trouble(EngineKind::NatsServer, &tail(&[START, full, "[INF] something else"])).unwrap();
+    let lines = tail(&[START, full, "[INF] something else"]);
+    let (fault, line) = trouble(EngineKind::NatsServer, &lines).unwrap();
+    assert_eq!(line, full);
     assert_eq!(fault.reason, Reason::EngineStore);
     assert!(fault.message.starts_with("the store is full"), "{fault}");
     let past = tail(&[full, START]);

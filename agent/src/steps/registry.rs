@@ -269,7 +269,14 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
     let mut facts = vec![Fact::CorruptCopies(copies)];
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
-        Err(err) => return Looked::with(unread(&registrar, &err), facts),
+        Err(err) => {
+            let result = match unread(&registrar, &err) {
+                // The secrets come first: an act would only say that they are not there.
+                Ok(Look::Differs(fault)) if seen.secrets.is_none() => Err(fault),
+                result => result,
+            };
+            return Looked::with(result, facts);
+        }
     };
     let registry = snapshot.doc;
     let settings = &registrar.settings;

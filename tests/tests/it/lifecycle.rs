@@ -168,6 +168,7 @@ fn a_config_that_the_running_engine_does_not_fit_is_said_after_a_reload() {
     grove.signal(Signal::HUP);
     let check = grove.until_reason("engine:process", "engine_restart_needed");
     assert_eq!((&check["status"], &check["observedValue"]), (&"warn".into(), &engine.into()));
+    grove.until_reason("nats:server", "nats_unreachable");
     let check = grove.run(&["check", "--json"]);
     let answer: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
     let step = answer["steps"].as_array().unwrap().iter().find(|step| step["name"] == "engine").unwrap();

@@ -5,14 +5,15 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use forest_tests::nats;
-use forest_tests::node::{Node, NodeBuilder, node};
+use forest_tests::node::{Node, node};
+use forest_tests::wait::until_value;
+use serde_json::Value;
 
-/// A node with a share on loopback. Where the kernel has no cifs a port that answers leads to the mount that says
-/// so; where it has, nobody answers at the port.
-fn with_share(builder: NodeBuilder) -> (Node, TcpListener) {
+/// Gives the node a share on loopback. Where the kernel has no cifs a port that answers leads to the mount that
+/// says so; where it has, nobody answers at the port.
+fn give_share(grove: &Node) -> TcpListener {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = if cifs() { 1 } else { server.local_addr().unwrap().port() };
-    let grove = builder.prepare();
     let mountpoint = grove.path("mnt");
     let password = grove.path("password");
     fs::write(&password, "hunter2\n").unwrap();
@@ -26,7 +27,7 @@ fn with_share(builder: NodeBuilder) -> (Node, TcpListener) {
     let registry = grove.path("share/registry.json").display().to_string();
     let config = config.replace(&registry, &mountpoint.join("registry.json").display().to_string());
     fs::write(grove.path("agent.yaml"), format!("{config}{share}")).unwrap();
-    (grove, server)
+    server
 }
 
 fn cifs() -> bool {
@@ -39,7 +40,8 @@ fn reason() -> &'static str {
 
 #[test]
 fn it_is_said_and_no_lone_node_is_made() {
-    let (mut grove, _server) = with_share(node("grove-node-1", &nats::server()));
+    let mut grove = node("grove-node-1", &nats::server()).prepare();
+    let _server = give_share(&grove);
     grove.start();
     let check = grove.until_reason("share:mounted", reason());
     assert_eq!(check["status"], "warn");
@@ -48,28 +50,34 @@ fn it_is_said_and_no_lone_node_is_made() {
     grove.until_reason("engine:process", "engine_waits_for_registry");
     // The mountpoint may have been made; nothing is ever written below it while nothing is mounted there.
     assert!(fs::read_dir(grove.path("mnt")).map_or(0, Iterator::count) == 0);
-    let answer: serde_json::Value = serde_json::from_slice(&grove.run(&["check", "--json"]).stdout).unwrap();
-    assert_eq!(answer["steps"][2]["name"], "share");
+    let answer: Value = serde_json::from_slice(&grove.run(&["check", "--json"]).stdout).unwrap();
+    let steps = answer["steps"].as_array().unwrap();
+    let share = steps.iter().find(|step| step["name"] == "share").unwrap();
     // Whether the kernel could load cifs cannot be told beforehand on every machine; that nothing is mounted can.
-    assert_ne!(answer["steps"][2]["status"], "ok", "{answer:#}");
+    assert_ne!(share["status"], "ok", "{answer:#}");
     assert!(!grove.log().contains("hunter2") && !answer.to_string().contains("hunter2"));
     assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
 }
 
 #[test]
-fn with_a_kept_registry_the_engine_starts() {
-    let (mut grove, _server) = with_share(node("grove-node-1", &nats::server()));
-    fs::create_dir(grove.path("state")).unwrap();
-    let kept = "{\"nodes\": {\"grove\": [{\"id\": \"grove-node-1\", \"ip\": \"fd00::1\", \"forest_id\": \"grove\"}]}}";
-    fs::write(grove.path("state/registry.json"), kept).unwrap();
+fn a_node_that_knows_its_forest_starts_without_the_share() {
+    let mut grove = node("grove-node-1", &nats::server()).start();
+    grove.until_pass();
+    assert_eq!(grove.stop(), Some(0));
+    let _server = give_share(&grove);
     grove.start();
     grove.until_reason("share:mounted", reason());
-    let health = forest_tests::wait::until_value(
-        "the engine runs",
+    let health = until_value(
+        "NATS and JetStream answer",
         || grove.health(),
-        |health| health["checks"]["nats:server"][0]["status"] == "pass",
+        |health| {
+            let passes = |key: &str| health["checks"][key][0]["status"] == "pass";
+            passes("nats:server") && passes("nats:jetstream")
+        },
     );
     assert_eq!(health["status"], "warn");
     assert_eq!(grove.get("/readyz").unwrap().code, 200);
     assert_eq!(grove.stop(), Some(0));
+    assert_eq!(grove.processes(), []);
 }

@@ -1,12 +1,18 @@
 //! Files that are there whole or not at all: written beside their place, synced, then renamed into it.
 //!
 //! A power cut or a kill at any instruction leaves the old file or the new one; a temporary file that was left
-//! behind is cleared away by the next writer of the same file.
+//! behind is cleared away by the next writer of the same file, once its own writer is gone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use forest_core::registry::Owner;
+
+/// This process, as the names of its temporary files tell.
+static WRITER: LazyLock<Owner> = LazyLock::new(|| Owner::current("files"));
 
 /// A step of writing a file that failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,7 @@ pub struct Pending {
     temp: PathBuf,
     target: PathBuf,
     mode: u32,
+    placed: bool,
 }
 
 impl Pending {
@@ -44,14 +51,15 @@ impl Pending {
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let dir = directory_of(target);
         clear_stranded(dir, &name);
-        let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+        let (pid, start) = (WRITER.pid, WRITER.pid_start);
+        let temp = dir.join(format!(".{name}.{pid}-{start}-{:016x}.tmp", rand::random::<u64>()));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&temp)
             .map_err(failed("create", &temp))?;
-        Ok(Self { file, temp, target: target.to_owned(), mode })
+        Ok(Self { file, temp, target: target.to_owned(), mode, placed: false })
     }
 
     /// Appends `bytes`.
@@ -66,21 +74,28 @@ impl Pending {
     ///
     /// # Errors
     /// The file system is full or ill; the old file still stands, unless only the directory's sync failed.
-    pub fn commit(self) -> Result<(), FileError> {
-        self.file
-            .set_permissions(fs::Permissions::from_mode(self.mode))
-            .and_then(|()| self.file.sync_all())
-            .map_err(failed("sync", &self.temp))?;
-        fs::rename(&self.temp, &self.target).map_err(failed("put in place", &self.target))?;
+    pub fn commit(mut self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(failed("sync", &self.temp))?;
+        self.place()?;
         let dir = directory_of(&self.target);
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+    }
+
+    fn place(&mut self) -> Result<(), FileError> {
+        let mode = fs::Permissions::from_mode(self.mode);
+        self.file.set_permissions(mode).map_err(failed("set the mode of", &self.temp))?;
+        fs::rename(&self.temp, &self.target).map_err(failed("put in place", &self.target))?;
+        self.placed = true;
+        Ok(())
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a commit the name is gone already; otherwise the next writer would clear it as well.
-        let _ = fs::remove_file(&self.temp);
+        if !self.placed {
+            // What stays is cleared by a later process.
+            let _ = fs::remove_file(&self.temp);
+        }
     }
 }
 
@@ -92,6 +107,17 @@ pub fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut pending = Pending::create(target, mode)?;
     pending.write(bytes)?;
     pending.commit()
+}
+
+/// The same, whole for every reader, but not durable: for what is written often and costs nothing to lose. After
+/// a power cut the file may be the old one, or empty.
+///
+/// # Errors
+/// As [`Pending`]'s steps.
+pub fn put_unsynced(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let mut pending = Pending::create(target, mode)?;
+    pending.write(bytes)?;
+    pending.place()
 }
 
 /// Makes `path` and its parents, mode 0700 where they are new.
@@ -110,21 +136,23 @@ fn directory_of(target: &Path) -> &Path {
     }
 }
 
-/// Removes temporary files of `name` whose writers are gone, and one this process left when it had the same pid
-/// in a life before.
+/// Removes temporary files of `name` whose writers are gone: their pid is nobody's, or another process's by now.
 fn clear_stranded(dir: &Path, name: &str) {
     let prefix = format!(".{name}.");
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let file_name = entry.file_name();
-        let pid = file_name.to_str().and_then(|text| {
-            let rest = text.strip_prefix(&prefix)?.strip_suffix(".tmp")?;
-            rest.parse::<u32>().ok()
-        });
-        let Some(pid) = pid else { continue };
-        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
+        let writer = file_name.to_str().and_then(|text| writer_of(text.strip_prefix(&prefix)?));
+        if writer.is_some_and(|writer| writer.is_gone(&WRITER)) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// The process named by `PID-START-RANDOM.tmp`. One of an earlier boot is taken for one of this, and is none.
+fn writer_of(name: &str) -> Option<Owner> {
+    let (pid, rest) = name.strip_suffix(".tmp")?.split_once('-')?;
+    let (start, _) = rest.split_once('-')?;
+    Some(Owner { pid: pid.parse().ok()?, pid_start: start.parse().ok()?, ..WRITER.clone() })
 }
 
 #[cfg(test)]
@@ -155,11 +183,28 @@ mod tests {
     fn an_abandoned_file_leaves_nothing_and_a_stranded_one_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.conf");
-        fs::write(dir.path().join(format!(".x.conf.{}.tmp", u32::MAX)), b"half").unwrap();
+        let (pid, start) = (WRITER.pid, WRITER.pid_start);
+        for gone in [format!("{}-1-0", i32::MAX), format!("{pid}-{}-0", start + 1)] {
+            fs::write(dir.path().join(format!(".x.conf.{gone}.tmp")), b"half").unwrap();
+        }
         let mut pending = Pending::create(&path, 0o600).unwrap();
         pending.write(b"half").unwrap();
         drop(pending);
         assert_eq!(names(dir.path()), [""; 0]);
+    }
+
+    #[test]
+    fn two_writers_of_one_process_leave_each_other_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.conf");
+        let mut first = Pending::create(&path, 0o600).unwrap();
+        let mut second = Pending::create(&path, 0o600).unwrap();
+        first.write(b"first").unwrap();
+        second.write(b"second").unwrap();
+        second.commit().unwrap();
+        first.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), ["x.conf"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod fault;
 pub mod files;
 pub mod health;
+pub mod instance;
 pub mod logging;
 pub mod probe;
 pub mod removal;

@@ -99,6 +99,8 @@ pub struct Record {
     pub founding: String,
     /// Who keeps the witness; `None`: there are real nodes enough.
     pub witness: Option<Duty>,
+    /// The node whose turn it is to join the group on an empty store; one at a time.
+    pub joining: Option<String>,
     /// How servers of the forest know each other.
     pub route: Credentials,
     /// The user of the system account.
@@ -174,6 +176,30 @@ impl Secrets {
         Self::of(text).ok()
     }
 
+    /// It is `node`'s turn to join, where it was `before`'s, or nobody's; `None` where it was another's by now.
+    #[must_use]
+    pub fn take_turn(&self, node: &NodeId, before: Option<&str>) -> Option<Self> {
+        let current = self.record.as_ref()?.joining.as_deref();
+        let due = current == before && current != Some(node.as_str());
+        due.then(|| self.with_turn(Some(node.as_str())))
+    }
+
+    /// `node` has joined; `None` where it was not its turn.
+    #[must_use]
+    pub fn end_turn(&self, node: &NodeId) -> Option<Self> {
+        let mine = self.record.as_ref()?.joining.as_deref() == Some(node.as_str());
+        mine.then(|| self.with_turn(None))
+    }
+
+    fn with_turn(&self, node: Option<&str>) -> Self {
+        let mut next = self.clone();
+        next.text.insert("joining".to_owned(), node.into());
+        if let Some(record) = &mut next.record {
+            record.joining = node.map(str::to_owned);
+        }
+        next
+    }
+
     /// The highest epoch that a witness has had.
     fn epoch(&self) -> u64 {
         let counted = self.text.get("witness_epoch").and_then(Value::as_u64).unwrap_or_default();
@@ -220,6 +246,10 @@ fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
         founder: word(text.get("founder"), "founder")?,
         founding: word(text.get("founding"), "founding")?,
         witness,
+        joining: match text.get("joining") {
+            None | Some(Value::Null) => None,
+            node => Some(word(node, "joining")?),
+        },
         route: credentials(text.get("route"), "route")?,
         sys: credentials(text.get("sys"), "sys")?,
     })

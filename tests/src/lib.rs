@@ -4,6 +4,7 @@
 pub mod client;
 pub mod hangfs;
 pub mod http;
+pub mod lab;
 pub mod nats;
 pub mod node;
 pub mod process;

@@ -2,7 +2,7 @@
 //! address of its own, so that standard ports never meet.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -23,6 +23,7 @@ pub struct NodeBuilder {
     registry: Option<PathBuf>,
     extra: String,
     environment: Vec<(String, String)>,
+    host: Option<(String, Ipv6Addr)>,
 }
 
 /// A node with its agent; dropped, it ends agent and engine.
@@ -37,6 +38,7 @@ pub struct Node {
     /// Its registry.
     pub registry: PathBuf,
     environment: Vec<(String, String)>,
+    host: Option<String>,
     agent: Option<Child>,
     /// Keeps the address from others.
     _claim: UdpSocket,
@@ -55,6 +57,7 @@ pub fn node(id: &str, engine: &Path) -> NodeBuilder {
         registry: None,
         extra: String::new(),
         environment: Vec::new(),
+        host: None,
     }
 }
 
@@ -81,6 +84,13 @@ impl NodeBuilder {
         self
     }
 
+    /// A host of its own: a network namespace and the address it has there; the ports are the standard ones.
+    #[must_use]
+    pub fn host(mut self, namespace: &str, address: Ipv6Addr) -> Self {
+        self.host = Some((namespace.to_owned(), address));
+        self
+    }
+
     /// A variable for the agent's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -98,11 +108,14 @@ impl NodeBuilder {
         let (ip, claim) = claim_address();
         let registry = self.registry.unwrap_or_else(|| dir.path().join("share/registry.json"));
         let at = |name: &str| dir.path().join(name).display().to_string();
+        let (address, listen) = match &self.host {
+            Some((_, address)) => (address.to_string(), String::new()),
+            None => (ip.to_string(), listen(ip)),
+        };
         let config = format!(
-            "forest_id: grove\nnode_id: {id}\naddress: {ip}\nregistry: {registry}\npoll_interval: 500ms\n\
+            "forest_id: grove\nnode_id: {id}\naddress: \"{address}\"\nregistry: {registry}\npoll_interval: 500ms\n\
              engine:\n  kind: {kind}\n  binary: {engine}\n  data_dir: {data}\n\
-             listen: {{ client: \"{ip}:4222\", cluster: \"{ip}:6222\", monitor: \"{ip}:8222\", health: \"{ip}:8223\" }}\n\
-             state_dir: {state}\nruntime_dir: {runtime}\nnode_info: {info}\n{extra}",
+             {listen}state_dir: {state}\nruntime_dir: {runtime}\nnode_info: {info}\n{extra}",
             id = self.id,
             registry = registry.display(),
             kind = self.kind,
@@ -114,7 +127,16 @@ impl NodeBuilder {
             extra = self.extra,
         );
         fs::write(dir.path().join("agent.yaml"), config).expect("agent.yaml can be written");
-        Node { id: self.id, ip, dir, registry, environment: self.environment, agent: None, _claim: claim }
+        Node {
+            id: self.id,
+            ip,
+            dir,
+            registry,
+            environment: self.environment,
+            host: self.host.map(|(name, _)| name),
+            agent: None,
+            _claim: claim,
+        }
     }
 
     /// Writes everything and starts the agent.
@@ -127,6 +149,12 @@ impl NodeBuilder {
         node.start();
         node
     }
+}
+
+fn listen(ip: Ipv4Addr) -> String {
+    format!(
+        "listen: {{ client: \"{ip}:4222\", cluster: \"{ip}:6222\", monitor: \"{ip}:8222\", health: \"{ip}:8223\" }}\n"
+    )
 }
 
 /// An address that no other node has, of this process or another: who has its claim has it.
@@ -176,7 +204,14 @@ impl Node {
     }
 
     fn command_of(&self, binary: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(binary);
+        let mut command = match &self.host {
+            None => Command::new(binary),
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", host]).arg(binary);
+                command
+            }
+        };
         command.args(args).arg("--config").arg(self.path("agent.yaml"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -241,6 +276,10 @@ impl Node {
     /// The health report, or null.
     #[must_use]
     pub fn health(&self) -> Value {
+        if self.host.is_some() {
+            let output = self.run(&["status", "--json"]);
+            return serde_json::from_slice(&output.stdout).unwrap_or_default();
+        }
         self.get("/health").map_or(Value::Null, |answer| answer.json())
     }
 

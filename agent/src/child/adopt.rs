@@ -1,9 +1,11 @@
 //! Finds what an earlier agent left running, and clears away what a dead child left running.
 //!
-//! A record of this boot whose pid has the recorded start time is the child. Everything else (a record without
-//! a pid, because the agent died in between; a damaged or lost file) is resolved by reading /proc/*/environ
-//! for the child's token. A process without the token is never touched, whatever its pid.
+//! A record of this boot whose pid has the recorded start time is the child; is that process gone, then so is the
+//! child, and what bears its token is left over from it. Everything else (a record without a pid, because the
+//! agent died in between; a damaged or lost file) is resolved by reading /proc/*/environ for the child's token.
+//! A process without the token is never touched, whatever its pid.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,11 @@ struct Bearer {
 /// The living child of that token prefix, if any; other starts of it still alive are killed. Blocks for some
 /// milliseconds.
 pub(super) fn adopt(record: Option<&Record>, prefix: &str) -> Option<Adopted> {
-    let adopted = recorded(record).or_else(|| by_token(record, prefix));
+    let adopted = match record.map_or(Recorded::Unknown, recorded) {
+        Recorded::Lives(adopted) => Some(adopted),
+        Recorded::Gone(dead) => by_token(None, prefix, |token| token != dead),
+        Recorded::Unknown => by_token(record, prefix, |_| true),
+    };
     let token = adopted.as_ref().map(|adopted| adopted.token.as_str());
     clear(prefix, |bearer| Some(bearer) != token);
     adopted
@@ -53,23 +59,44 @@ pub(super) fn sweep(token: &str) {
     clear(prefix, |bearer| bearer == token);
 }
 
-fn recorded(record: Option<&Record>) -> Option<Adopted> {
-    let record = record?;
-    let id = record.process?;
-    if process::boot_id().ok()? != record.boot_id {
-        return None;
-    }
-    // In this order: the pidfd is then of the process whose start time is read, or of one that is gone.
-    let fd = process::open(id.pid).ok()?;
-    let stat = process::stat(id.pid).ok()?;
-    let ours = stat.parent == std::process::id().cast_signed();
-    let lives = stat.start_time == id.start_time && (stat.state != 'Z' || ours);
-    lives.then(|| Adopted { id, fd, token: record.token.clone(), command: Some(record.command.clone()) })
+/// What a record tells.
+enum Recorded<'a> {
+    Lives(Adopted),
+    /// The process ended; whatever bears this token is not it.
+    Gone(&'a str),
+    /// Of another boot, or from before the process was known.
+    Unknown,
 }
 
-/// Of all bearers the leader of its group, for a child's own children inherit the token; of several the oldest.
-fn by_token(record: Option<&Record>, prefix: &str) -> Option<Adopted> {
-    let leaders = bearers(prefix).into_iter().filter(|b| b.stat.group == b.id.pid);
+fn recorded(record: &Record) -> Recorded<'_> {
+    let Some(id) = record.process.filter(|_| process::boot_id().is_ok_and(|boot| boot == record.boot_id))
+    else {
+        return Recorded::Unknown;
+    };
+    // In this order: the pidfd is then of the process whose start time is read, or of one that is gone.
+    let fd = process::open(id.pid);
+    let stat = match process::stat(id.pid) {
+        Ok(stat) => stat,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Recorded::Gone(&record.token),
+        Err(_) => return Recorded::Unknown,
+    };
+    let ours = stat.parent == std::process::id().cast_signed();
+    if stat.start_time != id.start_time || (stat.state == 'Z' && !ours) {
+        return Recorded::Gone(&record.token);
+    }
+    fd.map_or(Recorded::Unknown, |fd| {
+        Recorded::Lives(Adopted {
+            id,
+            fd,
+            token: record.token.clone(),
+            command: Some(record.command.clone()),
+        })
+    })
+}
+
+/// Of all bearers of a token that `may` be the child's the leader of its group, for a child's own children inherit the token; of several the oldest.
+fn by_token(record: Option<&Record>, prefix: &str, may: impl Fn(&str) -> bool) -> Option<Adopted> {
+    let leaders = bearers(prefix).into_iter().filter(|b| b.stat.group == b.id.pid && may(&b.token));
     let leader = leaders.min_by_key(|bearer| bearer.stat.start_time)?;
     let record = record.filter(|record| record.token == leader.token);
     Some(Adopted {

@@ -25,6 +25,10 @@ pub(super) struct Mark {
 }
 
 /// Takes the mark at `path`; `None`: a start is under way.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no lock that anybody waits for: it tells whether a descriptor is still open in a forked process"
+)]
 pub(super) fn take(path: &Path) -> io::Result<Option<Mark>> {
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -10,7 +10,8 @@
 //!
 //! A child outlives its agent, unless it is shut down. At any instant a kill of the agent leaves it in a state
 //! that the next agent finds: by `children.json`, else by the token in the child's environment. What the module
-//! may touch: `<runtime_dir>/children.{json,lock}`, `<state_dir>/log/`, and processes that carry a token of theirs.
+//! may touch: `<runtime_dir>/children.{json,lock}`, `<state_dir>/log/` and `instance`, and processes that carry a
+//! token of theirs.
 
 mod adopt;
 mod command;
@@ -42,13 +43,14 @@ use self::driver::Parts;
 use self::log::Log;
 use self::record::Records;
 use self::spawn::Spawner;
-use crate::fault::Fault;
+use crate::fault::{Fault, chain};
 
 /// What the children of one agent have in common. Made once; the thread that starts processes lives as long as
 /// it and its supervisors do.
 #[derive(Debug)]
 pub struct Children {
     state_dir: PathBuf,
+    instance: String,
     records: Arc<Records>,
     mark_path: PathBuf,
     spawner: Spawner,
@@ -59,17 +61,21 @@ impl Children {
     /// with a state_dir.
     ///
     /// # Errors
-    /// `state_dir` where the directory of the logs cannot be made, or the thread not be started.
+    /// `state_dir` where the directory of the logs or the installation's id cannot be made, or the thread not be
+    /// started.
     pub fn open(state_dir: &Path, runtime_dir: &Path, env: Vec<(OsString, OsString)>) -> Result<Self, Fault> {
         log::make_dir(state_dir).map_err(|err| {
             let dir = state_dir.join("log");
             Fault::new(Reason::StateDir, format!("cannot make {}: {err}", dir.display()))
         })?;
+        let instance = crate::instance::of(state_dir, true);
+        let instance = instance.map_err(|err| Fault::new(Reason::StateDir, chain(&err)))?;
         let records = Arc::new(Records::open(runtime_dir.join("children.json")));
         let mark_path = runtime_dir.join("children.lock");
         let spawner = Spawner::start(Arc::clone(&records), mark_path.clone(), env);
         Ok(Self {
             state_dir: state_dir.to_owned(),
+            instance: instance.unwrap_or_default(),
             records,
             mark_path,
             spawner: spawner.map_err(|err| no_thread(&err))?,
@@ -86,7 +92,7 @@ impl Children {
         let log = Log::follow(log_path.clone(), limits.log.clone(), log::to_tracing(name));
         Ok(SupervisorHandle::start(Parts {
             name: name.to_owned(),
-            prefix: token::prefix(&self.state_dir, name),
+            prefix: token::prefix(&self.instance, name),
             limits,
             records: Arc::clone(&self.records),
             mark_path: self.mark_path.clone(),

@@ -6,18 +6,18 @@
 //! O_APPEND. It keeps nothing of the agent open, so that neither notices the other's death.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
 use super::command::Command;
+use super::log;
 use super::mark;
 use super::process;
 use super::record::{ProcessId, Record, Records};
@@ -139,7 +139,7 @@ impl Thread {
 
     fn spawn(&self, launch: &Launch) -> Result<Started, SpawnError> {
         let command = &launch.command;
-        let log = open_log(&launch.log).map_err(|err| SpawnError {
+        let log = log::open_or_make(&launch.log).map_err(|err| SpawnError {
             kind: SpawnErrorKind::Log,
             message: format!("cannot open the log {}: {err}", launch.log.display()),
         })?;
@@ -176,10 +176,6 @@ fn hold(mut child: std::process::Child) -> io::Result<Started> {
             Err(err)
         }
     }
-}
-
-fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn refused(command: &Command, err: &io::Error) -> SpawnError {

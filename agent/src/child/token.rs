@@ -1,25 +1,14 @@
 //! The mark that every child carries in its environment, so that a later agent finds it in /proc without any
-//! file: `FOREST_AGENT_CHILD=<prefix>.<nonce>`. The prefix follows from state_dir and the child's name alone;
-//! the nonce tells one start from the next. Children of a child inherit the mark.
-
-use std::path::Path;
-
-use sha2::{Digest, Sha256};
+//! file: `FOREST_AGENT_CHILD=<prefix>.<nonce>`. The prefix follows from the installation and the child's name
+//! alone; the nonce tells one start from the next. Children of a child inherit the mark.
 
 /// The variable's name.
 pub(super) const VARIABLE: &str = "FOREST_AGENT_CHILD";
 
-/// The part of a token that all starts of child `name` under `state_dir` share.
-pub(super) fn prefix(state_dir: &Path, name: &str) -> String {
-    use std::os::unix::ffi::OsStrExt;
-
-    // One directory has one prefix, however its path is spelled.
-    let dir = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-    let mut sha = Sha256::new();
-    sha.update(dir.as_os_str().as_bytes());
-    sha.update([0]);
-    sha.update(name);
-    format!("{:x}", sha.finalize())[..16].to_owned()
+/// The part of a token that all starts of child `name` of the installation `instance` share: never a path, for
+/// containers that see each other's processes may each have the same one.
+pub(super) fn prefix(instance: &str, name: &str) -> String {
+    format!("{instance}-{name}")
 }
 
 /// A token that no other start has.
@@ -44,13 +33,13 @@ mod tests {
 
     #[test]
     fn found_in_an_environment_by_its_prefix_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let prefix = prefix(dir.path(), "engine");
+        let prefix = prefix("0123456789abcdef", "engine");
         let token = fresh(&prefix);
         let environ = format!("A=\u{fffd}\0{VARIABLE}={token}\0B=2\0");
         assert_eq!(find(environ.as_bytes(), &prefix), Some(token));
-        let other = super::prefix(dir.path(), "witness");
-        assert_eq!(find(environ.as_bytes(), &other), None);
+        for (instance, name) in [("0123456789abcdef", "witness"), ("0123456789abcdee", "engine")] {
+            assert_eq!(find(environ.as_bytes(), &super::prefix(instance, name)), None);
+        }
         assert_eq!(find(b"", &prefix), None);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The rules, each of which keeps a group from being split or left without a quorum:
 //! - a server on an empty store starts only where its node has founded the forest and says so itself, or where a
-//!   member reports a meta leader: two empty servers left to themselves may make a group of their own;
+//!   member reports a meta leader, and then one after the other, in turns under the lease: two empty servers may
+//!   make a group of their own, and nats-server 2.9 does so even beside a leader (measured: two leaders at once);
 //! - a store that was never clustered is not started: as a member's, its streams would be deleted;
 //! - the witness goes only when three real nodes or more are there and all are current; never while it leads;
 //!   out of the group first, then stopped, then its store, then its record, so that no step leaves a ghost.
@@ -41,6 +42,8 @@ pub struct Inputs<'a> {
     pub witness: WitnessState,
     /// Does another node report a meta leader?
     pub member_reports_leader: bool,
+    /// Has the node whose turn it is to join been out of reach for long?
+    pub turn_is_stale: bool,
     /// Does the own server report one?
     pub own_reports_leader: bool,
     /// The meta group as its leader tells; `None`: there is no leader, or it could not be asked.
@@ -65,6 +68,8 @@ pub struct Plan {
     pub witness: WitnessPlan,
     /// What is to be noted for later lives, before anything is started.
     pub phase: Option<Phase>,
+    /// This node has joined, and it is still its turn.
+    pub ends_turn: bool,
 }
 
 /// What is to be done with the engine.
@@ -72,6 +77,8 @@ pub struct Plan {
 pub enum EnginePlan {
     /// It may run.
     Run,
+    /// It may run once it is this node's turn, which it takes from whoever is named.
+    TakeTurn(Option<String>),
     /// It is not started; one that runs is left alone.
     Wait(Wait),
 }
@@ -89,6 +96,8 @@ pub enum WitnessPlan {
     Wait(Wait),
     /// This node takes the duty, which nobody has.
     Take,
+    /// This node leads the group, in which a witness of before is left over, without a server: it goes.
+    RemoveGhost(String),
     /// It leads, and must not when it goes.
     StepDown(Duty),
     /// It goes out of the group.
@@ -110,6 +119,8 @@ pub enum Wait {
     OtherFounding,
     /// Its store is empty, and no member reports a meta leader.
     Founder(String),
+    /// Another node joins first.
+    Turn(String),
     /// The witness has no store and the group no leader.
     WitnessLost(String),
 }
@@ -137,6 +148,10 @@ impl Wait {
                 Reason::WaitsForFounder,
                 format!("the store is empty and no member reports a meta leader yet; {founder} founded the forest"),
             ),
+            Self::Turn(node) => (
+                Reason::WaitsForFounder,
+                format!("{node} is joining the group; nodes on empty stores join one after the other"),
+            ),
             Self::WitnessLost(name) => (
                 Reason::QuorumLost,
                 format!("the store of the witness {name} is gone, and without it the group has no leader"),
@@ -151,12 +166,16 @@ impl Wait {
 pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let Some(record) = inputs.record else {
         let engine = if inputs.engine_runs { EnginePlan::Run } else { EnginePlan::Wait(Wait::Secrets) };
-        return Plan { engine, witness: WitnessPlan::Leave, phase: None };
+        return Plan { engine, witness: WitnessPlan::Leave, phase: None, ends_turn: false };
     };
     let engine = engine(inputs, record);
     let witness = witness(inputs, record, &engine);
     let phase = phase(inputs, record, &engine);
-    Plan { engine, witness, phase }
+    // NimsForest's node cannot always ask the leader; that it follows one must do then.
+    let follows = inputs.group.map_or(inputs.own_reports_leader, |group| group.has_current(inputs.me));
+    let joined = inputs.engine_runs && follows;
+    let ends_turn = joined && inputs.fresh && record.joining.as_deref() == Some(inputs.me);
+    Plan { engine, witness, phase, ends_turn }
 }
 
 /// The marker, where it speaks of this founding.
@@ -179,10 +198,21 @@ fn engine(inputs: &Inputs<'_>, record: &Record) -> EnginePlan {
     match inputs.store {
         Store::Standalone => EnginePlan::Wait(Wait::Standalone),
         Store::Clustered | Store::Begun if foreign => EnginePlan::Wait(Wait::OtherFounding),
-        _ if inputs.engine_runs || member || founds(inputs, record) || inputs.member_reports_leader => {
-            EnginePlan::Run
-        }
+        _ if inputs.engine_runs || member || founds(inputs, record) => EnginePlan::Run,
+        _ if inputs.member_reports_leader && inputs.fresh => join(inputs, record),
         _ => EnginePlan::Wait(Wait::Founder(record.founder.clone())),
+    }
+}
+
+/// A server on an empty store, beside a leader: whose turn is it?
+fn join(inputs: &Inputs<'_>, record: &Record) -> EnginePlan {
+    match &record.joining {
+        None => EnginePlan::TakeTurn(None),
+        Some(node) if node == inputs.me => EnginePlan::Run,
+        Some(node) if inputs.turn_is_stale || !inputs.nodes.contains(node) => {
+            EnginePlan::TakeTurn(Some(node.clone()))
+        }
+        Some(node) => EnginePlan::Wait(Wait::Turn(node.clone())),
     }
 }
 
@@ -202,6 +232,9 @@ fn phase(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Option<Ph
 }
 
 fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> WitnessPlan {
+    if let Some(ghost) = ghost(inputs, record) {
+        return WitnessPlan::RemoveGhost(ghost);
+    }
     let Some(duty) = record.witness.clone() else {
         let few = inputs.nodes.len() < ENOUGH && inputs.nodes.contains(inputs.me);
         return match inputs.fresh {
@@ -225,11 +258,23 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
     let leader = inputs.member_reports_leader || inputs.own_reports_leader;
     match engine {
         EnginePlan::Wait(wait @ (Wait::Standalone | Wait::OtherFounding)) => WitnessPlan::Wait(wait.clone()),
-        _ if inputs.witness.stored || founds(inputs, record) || (inputs.fresh && leader) => {
+        _ if inputs.witness.stored
+            || founds(inputs, record)
+            || (inputs.fresh && leader && record.joining.is_none()) =>
+        {
             WitnessPlan::Run(duty)
         }
         _ => WitnessPlan::Wait(Wait::WitnessLost(duty.name)),
     }
+}
+
+/// A witness of before that is still counted: servers of 2.9 may bring one back after a restart of all.
+fn ghost(inputs: &Inputs<'_>, record: &Record) -> Option<String> {
+    let group = inputs.group.filter(|group| inputs.fresh && group.leader == inputs.me)?;
+    let recorded = |name: &str| record.witness.as_ref().is_some_and(|duty| duty.name == name);
+    let left_over = |name: &str| name.starts_with("w-") && !recorded(name) && !inputs.nodes.contains(name);
+    let ghost = group.members.iter().find(|member| left_over(&member.name) && !member.current)?;
+    enough(inputs.nodes, group).then(|| ghost.name.clone())
 }
 
 /// Do the real nodes make a quorum of their own, with none of them missing?

@@ -20,6 +20,9 @@ use crate::settings::Settings;
 const FRESH_INTERVALS: u32 = 3;
 const FRESH_SLACK: Duration = Duration::from_secs(5);
 
+/// A node whose turn it is to join, and that cannot be reached for so long, loses it.
+const TURN_STALE: Duration = Duration::from_secs(30);
+
 /// The decision, and what it was made of.
 #[derive(Debug, Clone)]
 pub struct Situation {
@@ -29,6 +32,7 @@ pub struct Situation {
     pub record: Option<Record>,
     /// Where the servers of all nodes take routes, this one's too.
     pub routes: Vec<SocketAddr>,
+    store: Store,
 }
 
 impl Situation {
@@ -37,6 +41,7 @@ impl Situation {
     /// # Errors
     /// A store or a marker cannot be read: then nothing must be decided on it.
     pub fn of(settings: &Settings, seen: &Seen) -> Result<Self, Fault> {
+        let turn_is_stale = seen.turn_lost.is_some_and(|since| since.elapsed() >= TURN_STALE);
         let record = seen.secrets.as_ref().and_then(|read| read.secrets.record().cloned());
         let marker = MarkerFile::new(&settings.state_dir).read()?;
         let registry = seen.registry.as_ref().map(|read| &read.registry);
@@ -47,6 +52,7 @@ impl Situation {
             Some(duty) => store::look(&witness::store_dir(settings, &duty.name))? != Store::Empty,
             None => false,
         };
+        let store = store::look(&settings.engine.data_dir)?;
         let view = &seen.view;
         let plan = decide(&Inputs {
             me: settings.node.as_str(),
@@ -54,14 +60,22 @@ impl Situation {
             record: record.as_ref(),
             fresh: is_fresh(settings, seen),
             marker: marker.as_ref(),
-            store: store::look(&settings.engine.data_dir)?,
+            store,
             engine_runs: seen.engine.pid.is_some(),
             witness: WitnessState { runs: seen.witness.active, stored },
             member_reports_leader: view.member.is_some(),
+            turn_is_stale,
             own_reports_leader: view.own_leader.is_some() && view.answers == seen.engine.pid,
             group: view.group.as_ref(),
         });
-        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries) })
+        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries), store })
+    }
+
+    /// May NimsForest, which began without an agent, expect a cluster? One that runs alone on a standalone store
+    /// goes on as it is.
+    #[must_use]
+    pub fn may_be_clustered(&self) -> bool {
+        self.store != Store::Standalone || self.routes.len() > 1
     }
 }
 

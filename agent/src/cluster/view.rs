@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forest_core::secrets::Credentials;
 use futures::future::join_all;
+use jiff::Timestamp;
 
 use crate::cluster::sys::{self, Group, SysLink};
 use crate::driver::Seen;
@@ -19,6 +20,8 @@ use crate::settings::{EngineKind, Settings};
 pub struct View {
     /// The engine that answered as ours, by its pid.
     pub answers: Option<u32>,
+    /// When it last read its configuration.
+    pub loaded: Option<Timestamp>,
     /// The name of its cluster; empty where it is in none.
     pub cluster: String,
     /// The meta leader that our own server reports.
@@ -63,7 +66,9 @@ pub async fn look(
 ) -> View {
     let ours = engine
         .filter(|(seen, _)| seen.varz.as_ref().is_ok_and(|varz| varz.server_name == seen.node.as_str()));
-    let cluster = ours.and_then(|(seen, _)| seen.varz.as_ref().ok()).map(|varz| varz.cluster.name.clone());
+    let varz = ours.and_then(|(seen, _)| seen.varz.as_ref().ok());
+    let cluster = varz.map(|varz| varz.cluster.name.clone());
+    let loaded = varz.and_then(|varz| varz.config_load_time.parse().ok());
     let jsz = ours.and_then(|(seen, _)| seen.jsz.as_ref().ok());
     let own_leader = jsz.and_then(leader);
     let size = jsz.and_then(|jsz| jsz.meta_cluster.as_ref()).map_or(0, |meta| meta.cluster_size);
@@ -74,6 +79,7 @@ pub async fn look(
     };
     View {
         answers: ours.map(|(_, pid)| pid),
+        loaded,
         cluster: cluster.unwrap_or_default(),
         own_leader,
         size,

@@ -143,9 +143,13 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
         None => suspects(sources).or_else(|| witness_ill(sources)),
         Some(_) => None,
     };
+    // An old follower may count members that are no more; the leader knows.
+    let group = sources.seen.view.group.as_ref().filter(|_| found.status != Status::Fail);
+    let members = group.and_then(|group| u64::try_from(group.members.len()).ok());
+    let observed = members.map_or(found.observed, Observed::Count);
     match fault {
-        Some(fault) => Finding::of(Status::Warn, &fault, found.observed, found.at.unwrap_or(sources.now)),
-        None => found,
+        Some(fault) => Finding::of(Status::Warn, &fault, observed, found.at.unwrap_or(sources.now)),
+        None => Finding { observed, ..found },
     }
 }
 

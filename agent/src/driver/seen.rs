@@ -9,6 +9,7 @@ use forest_core::secrets::Secrets;
 
 use crate::child::{ChildPhase, ChildStatus};
 use crate::cluster::view::View;
+use crate::probe::Observation;
 use crate::share::ShareDir;
 
 /// What the steps know of each other. A clone is cheap.
@@ -30,6 +31,8 @@ pub struct Seen {
     pub witness: ChildView,
     /// What the servers last told of the cluster.
     pub view: Arc<View>,
+    /// Since when the node whose turn it is to join cannot be reached.
+    pub turn_lost: Option<Instant>,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
@@ -100,6 +103,19 @@ pub enum Fact {
 }
 
 impl Seen {
+    /// Takes in what an observation told; `true`: it is news to the steps.
+    pub(super) fn observed(&mut self, observation: &Observation) -> bool {
+        let joining = self.secrets.as_ref().and_then(|read| read.secrets.record()?.joining.as_deref());
+        let reached = |node: &str| observation.peers.iter().any(|peer| peer.node == node && peer.tcp);
+        self.turn_lost = match joining {
+            Some(node) if !reached(node) => self.turn_lost.or(Some(observation.at)),
+            _ => None,
+        };
+        let news = *self.view != observation.view;
+        self.view = Arc::new(observation.view.clone());
+        news
+    }
+
     /// Takes a fact in.
     pub fn learn(&mut self, fact: Fact) {
         match fact {

@@ -334,8 +334,7 @@ impl Driver {
     fn observed(&mut self, observation: Observation) {
         self.children.engine.healthy(observation.engine_is_well());
         // A leader that has come, a member that is current now: steps wait for it.
-        let changed = *self.seen.view != observation.view;
-        self.seen.view = Arc::new(observation.view.clone());
+        let changed = self.seen.observed(&observation);
         self.observation = Some(observation);
         if changed {
             self.feed(Event::PassDue);

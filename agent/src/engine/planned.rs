@@ -1,8 +1,10 @@
 //! How a server is started: its command, and the one file that it reads.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use forest_core::reason::Reason;
+use jiff::Timestamp;
 
 use crate::child::Command;
 use crate::fault::{Fault, chain};
@@ -24,6 +26,14 @@ impl Planned {
     #[must_use]
     pub fn is_written(&self) -> bool {
         std::fs::read(&self.file).is_ok_and(|found| found == self.text.as_bytes())
+    }
+
+    /// When the file came to hold what it does, as the file system tells.
+    #[must_use]
+    pub fn written_at(&self) -> Option<Timestamp> {
+        let metadata = std::fs::metadata(&self.file).ok()?;
+        let nanos = i32::try_from(metadata.ctime_nsec()).ok()?;
+        Timestamp::new(metadata.ctime(), nanos).ok()
     }
 
     /// Writes the file, 0600, and its directory where it is missing. One that says the same stays untouched.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Why a lane has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,12 @@ impl Lane {
     #[must_use]
     pub fn busy_since(&self) -> Option<Instant> {
         lock(&self.running).as_ref().map(|job| job.since)
+    }
+
+    /// Waits until no job runs, at most for `bound`; `false`: one still does. For an end that a running job is to
+    /// come to first. Cancel safe.
+    pub async fn idle(&self, bound: Duration) -> bool {
+        timeout(bound, self.turn.lock()).await.is_ok()
     }
 
     /// Runs `job` in the lane's thread and waits for it, at most for `deadline`, the wait for the turn included.

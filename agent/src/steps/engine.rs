@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::Registry;
+use forest_core::secrets::Secrets;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use tokio::task::spawn_blocking;
 
+use super::secrets::SecretsKeeper;
 use crate::child::{Command, Want};
 use crate::cluster::machine::EnginePlan;
-use crate::cluster::marker::MarkerFile;
+use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::reload;
 use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
@@ -24,10 +27,16 @@ use crate::engine::{nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
+/// The times of files lag behind the clock by some milliseconds.
+const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
+
 /// The step. What it wants goes to the driver, which tells the supervisor.
 #[derive(Clone)]
 pub struct EngineStep {
     settings: Arc<Settings>,
+    /// Is there a nats-server to be the witness?
+    has_witness: bool,
+    keeper: SecretsKeeper,
     wants: Wants,
     last: Arc<Mutex<Last>>,
 }
@@ -51,8 +60,8 @@ enum Asked {
 impl EngineStep {
     /// The step for this node.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, wants: Wants) -> Self {
-        Self { settings, wants, last: Arc::default() }
+    pub fn new(settings: Arc<Settings>, has_witness: bool, keeper: SecretsKeeper, wants: Wants) -> Self {
+        Self { settings, has_witness, keeper, wants, last: Arc::default() }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -78,7 +87,7 @@ impl EngineStep {
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
-        match wanted(&self.settings, seen)? {
+        match wanted(&self.settings, self.has_witness, seen)? {
             Wanted::Stop(reason) => match last {
                 Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
@@ -88,6 +97,10 @@ impl EngineStep {
                 Ok(Look::Differs(fault))
             }
             Wanted::Hold(fault) => Err(fault),
+            Wanted::Turn(_) => differs(Reason::WaitsForFounder, "the engine joins as soon as it is its turn"),
+            Wanted::Run(run) if run.ends_turn => {
+                differs(Reason::EngineStarting, "the engine has joined, and its turn is not ended yet")
+            }
             Wanted::Run(run) => {
                 let planned = &run.planned;
                 let asked = Some(Asked::Run(planned.command.clone(), planned.text.clone()));
@@ -98,11 +111,13 @@ impl EngineStep {
                         "the engine does not run by its present configuration yet",
                     );
                 }
-                if run.note.is_some() {
-                    return differs(
-                        Reason::EngineStarting,
-                        "it is not noted yet that the engine is a member",
-                    );
+                match &run.note {
+                    // Of no account to anybody but this node's later lives.
+                    Some((founding, phase @ Phase::Member)) => {
+                        MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
+                    }
+                    Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
+                    None => {}
                 }
                 if let Some(pid) = seen.engine.pid
                     && !self.started(planned).fits(pid)?
@@ -131,13 +146,26 @@ impl EngineStep {
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let read = self.last().has_read(pid, planned);
-        (reloads && !read).then_some(pid)
+        let said = self.last().has_read(pid, planned);
+        let since = seen.view.loaded.zip(planned.written_at());
+        let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
+        (reloads && !said && !later).then_some(pid)
+    }
+
+    async fn turn(
+        &self,
+        seen: &Seen,
+        change: impl Fn(&Secrets) -> Option<Secrets> + Send + 'static,
+    ) -> Result<bool, Fault> {
+        let Some(dir) = &seen.dir else {
+            return Err(Fault::new(Reason::WaitsForFounder, "the share's directory went away"));
+        };
+        self.keeper.update(dir, move |secrets| Ok(change(secrets))).await
     }
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
-        let (settings, known) = (Arc::clone(&self.settings), seen.clone());
-        let run = match off_thread(move || wanted(&settings, &known)).await? {
+        let (step, known) = (self.clone(), seen.clone());
+        let run = match off_thread(move || wanted(&step.settings, step.has_witness, &known)).await? {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
                 self.stop(reason);
@@ -147,8 +175,19 @@ impl EngineStep {
                 self.stop(fault.message.clone());
                 return Err(fault);
             }
+            Wanted::Turn(before) => {
+                let node = self.settings.node.clone();
+                let took =
+                    self.turn(&seen, move |secrets| secrets.take_turn(&node, before.as_deref())).await?;
+                let who = if took { "this node's" } else { "another's" };
+                return Ok(format!("it is {who} turn to join the group"));
+            }
             Wanted::Run(run) => run,
         };
+        if run.ends_turn {
+            let node = self.settings.node.clone();
+            self.turn(&seen, move |secrets| secrets.end_turn(&node)).await?;
+        }
         let step = self.clone();
         let (run, draft) = off_thread(move || step.prepare(run)).await?;
         let planned = run.planned;
@@ -224,6 +263,8 @@ impl Step for EngineStep {
 enum Wanted {
     /// It runs.
     Run(Run),
+    /// It joins once it is its turn, which it takes from whoever is named.
+    Turn(Option<String>),
     /// It is not started, for this reason; one that runs is left alone.
     Hold(Fault),
     /// It does not run, for this reason.
@@ -234,14 +275,16 @@ enum Wanted {
 struct Run {
     planned: Planned,
     /// What is to be noted first: the founding, and how far this node has come.
-    note: Option<(String, crate::cluster::marker::Phase)>,
+    note: Option<(String, Phase)>,
+    /// It has joined, and others may.
+    ends_turn: bool,
 }
 
 /// What should be with the engine, by the settings and what was seen. Writes nothing.
 ///
 /// # Errors
 /// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
-fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
+fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
     }
@@ -253,18 +296,24 @@ fn wanted(settings: &Settings, seen: &Seen) -> Result<Wanted, Fault> {
     let Some(address) = seen.address else {
         return Err(Fault::new(Reason::AddressNone, "the node's address is not known"));
     };
-    if settings.engine.kind == EngineKind::Nimsforest {
-        let planned = nimsforest_plan(settings, &read.registry, address)?;
-        return Ok(Wanted::Run(Run { planned, note: None }));
-    }
     let situation = Situation::of(settings, seen)?;
+    let plan = |lone| nimsforest_plan(settings, &read.registry, address, lone);
+    if settings.engine.kind == EngineKind::Nimsforest && !(has_witness && situation.may_be_clustered()) {
+        // With nobody to make up a quorum with, a lone node that expects a cluster would never elect a leader.
+        let planned = plan(nimsforest::Lone::Standalone)?;
+        return Ok(Wanted::Run(Run { planned, note: None, ends_turn: false }));
+    }
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
+        (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
-            let planned = nats_server_plan(settings, &situation, record, address)?;
-            Ok(Wanted::Run(Run { planned, note }))
+            let planned = match settings.engine.kind {
+                EngineKind::NatsServer => nats_server_plan(settings, &situation, record, address)?,
+                EngineKind::Nimsforest => plan(nimsforest::Lone::Listen)?,
+            };
+            Ok(Wanted::Run(Run { planned, note, ends_turn: situation.plan.ends_turn }))
         }
     }
 }
@@ -296,16 +345,18 @@ fn nats_server_plan(
     Ok(Planned { command, file, text: config.render() })
 }
 
-fn nimsforest_plan(settings: &Settings, registry: &Registry, address: Address) -> Result<Planned, Fault> {
+fn nimsforest_plan(
+    settings: &Settings,
+    registry: &Registry,
+    address: Address,
+    lone: nimsforest::Lone,
+) -> Result<Planned, Fault> {
     let entries: Vec<_> = registry
         .entries(&settings.forest)
         .into_iter()
         .map(|entry| nimsforest::Entry { id: entry.id, ip: entry.ip })
         .collect();
     let first = nimsforest::own_ipv6()?;
-    // Without a second server to make up a quorum with, a lone node that expects a cluster would never elect a
-    // leader: it starts standalone.
-    let lone = nimsforest::Lone::Standalone;
     let view = nimsforest::view(&settings.forest, &settings.node, address, first, &entries, lone);
     for id in &view.left_out {
         tracing::warn!("{id} is left out of NimsForest's view: its ip in the registry is no address");

@@ -5,6 +5,7 @@ mod binaries;
 mod engine;
 mod kept;
 mod local;
+mod queue;
 mod registry;
 mod secrets;
 mod share;
@@ -45,7 +46,9 @@ pub fn all(
     let registrar = Registrar::new(Arc::clone(settings), limits, Arc::clone(&lane));
     let keeper = SecretsKeeper::new(registrar.clone());
     let binary = crate::cluster::witness::binary(settings, path);
+    let has_witness = binary.is_ok();
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
+    let engine = EngineStep::new(Arc::clone(settings), has_witness, keeper.clone(), wants.clone());
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),
@@ -56,20 +59,31 @@ pub fn all(
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Witness, Arc::new(witness)),
-        (StepName::Engine, Arc::new(EngineStep::new(Arc::clone(settings), wants.clone()))),
+        (StepName::Engine, Arc::new(engine)),
     ]
 }
 
 /// What tells this installation from another with the same id: a digest of machine-id and state_dir. A machine
-/// that was built anew has another machine-id; two agents on one machine have different state directories.
+/// that was built anew has another machine-id; two agents on one machine have different state directories. Where
+/// there is no machine-id the id of the installation counts too, once the daemon has made it.
 #[must_use]
 pub fn instance(state_dir: &Path) -> String {
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let digest = Sha256::new()
-        .chain_update(machine.trim())
+    digest(&std::fs::read_to_string("/etc/machine-id").unwrap_or_default(), state_dir)
+}
+
+fn digest(machine: &str, state_dir: &Path) -> String {
+    let machine = machine.trim();
+    let mut digest = Sha256::new()
+        .chain_update(machine)
         .chain_update([0])
-        .chain_update(state_dir.as_os_str().as_encoded_bytes())
-        .finalize();
+        .chain_update(state_dir.as_os_str().as_encoded_bytes());
+    if matches!(machine, "" | "uninitialized")
+        && let Ok(Some(id)) = crate::instance::of(state_dir, false)
+    {
+        digest.update([0]);
+        digest.update(id);
+    }
+    let digest = digest.finalize();
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -83,5 +97,17 @@ mod tests {
         assert_eq!(one.len(), 16);
         assert_eq!(one, instance(Path::new("/var/lib/forest-agent")));
         assert_ne!(one, instance(Path::new("/var/lib/other")));
+    }
+
+    #[test]
+    fn without_a_machine_id_the_installations_own_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        for machine in ["", "\n", "uninitialized\n", "3d1219c7c4c5404aaa1f6d2a48adfda4\n"] {
+            let _ = std::fs::remove_file(dir.path().join("instance"));
+            let without = digest(machine, dir.path());
+            crate::instance::of(dir.path(), true).unwrap();
+            let with = digest(machine, dir.path());
+            assert_eq!(with == without, machine.len() > 20, "{machine:?}");
+        }
     }
 }

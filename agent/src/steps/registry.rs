@@ -1,5 +1,6 @@
 //! Step `registry`: this node's entry stands in the registry, and the registry is one.
 
+use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,7 +58,7 @@ impl Registrar {
     /// For this node. `reads` is the lane of the looks, so that one thread alone ever hangs there.
     #[must_use]
     pub fn new(settings: Arc<Settings>, limits: Limits, reads: Arc<Lane>) -> Self {
-        let queue = Arc::new(Queue::new(settings.runtime_dir.join("registry-queue.lock")));
+        let queue = Arc::new(Queue::new(super::queue::path(&settings)));
         let instance = super::instance(&settings.state_dir).into();
         Self { settings, instance, limits, queue, reads, updates: Arc::new(Lane::new("registry-update")) }
     }
@@ -120,6 +121,24 @@ impl Registrar {
             }
         }
         Err(restless())
+    }
+
+    /// Puts a corrupt registry right, and claims nothing: before the forest's secrets are known.
+    async fn settle(&self, dir: &ShareDir) -> Result<String, Fault> {
+        let (door, limits) = (self.door(dir)?, self.limits.clone());
+        let options = UpdateOptions { create_missing: false, files: self.files() };
+        let owner = Owner::current(&format!("forest-agent {}", self.settings.node));
+        let what = format!("updating {}", self.settings.registry.display());
+        let deadline = limits.give_up + limits.give_up / 2;
+        let job = move || {
+            registry::update(&door, &SystemClock, &owner, &limits, &options, |_: &Registry| {
+                Ok::<_, Infallible>(None)
+            })
+        };
+        let settled = self.updates.run(&what, deadline, job).await.map_err(|err| hung(&err))?;
+        let outcome =
+            settled.map_err(|err| Fault::new(err.reason().unwrap_or(Reason::RegistryWrite), chain(&err)))?;
+        Ok(restored(&outcome).unwrap_or_else(|| "the registry is as it was".to_owned()))
     }
 
     /// One update; `Err` inside: these entries are to be asked first.
@@ -236,12 +255,15 @@ impl Step for RegistryStep {
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
         let registrar = self.registrar.clone();
         async move {
-            let (Some(dir), Some(address), Some(_)) = (&seen.dir, seen.address, &seen.secrets) else {
+            let (Some(dir), Some(address)) = (&seen.dir, seen.address) else {
                 return Err(Fault::new(
                     Reason::EntryMissing,
-                    "the share's directory, the address or the forest's secrets are not there",
+                    "the share's directory or the address went away",
                 ));
             };
+            if seen.secrets.is_none() {
+                return registrar.settle(dir).await;
+            }
             let claimed = registrar.register(dir, address).await?;
             let restored = claimed.restored.map(|what| format!("; {what}")).unwrap_or_default();
             Ok(format!(
@@ -269,6 +291,11 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
     let mut facts = vec![Fact::CorruptCopies(copies)];
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
+        // Of a registry that is not there yet, the forest's secrets are the first.
+        Err(ReadError::Missing(_)) if seen.secrets.is_none() && registrar.settings.share.is_none() => {
+            let message = "the registry waits for the forest's secrets, which come first";
+            return Looked::with(Err(Fault::new(Reason::SecretsMissing, message)), facts);
+        }
         Err(err) => {
             let result = match unread(&registrar, &err) {
                 // The secrets come first: an act would only say that they are not there.

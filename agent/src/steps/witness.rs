@@ -97,6 +97,9 @@ impl WitnessStep {
                     differs(format!("the witness {} is not as it should be yet", duty.name))
                 }
             }
+            WitnessPlan::RemoveGhost(name) => {
+                differs(format!("the witness {name} of before is still counted"))
+            }
             WitnessPlan::Take => differs("the forest is small again and has no witness".to_owned()),
             WitnessPlan::StepDown(duty)
             | WitnessPlan::Remove(duty)
@@ -139,8 +142,9 @@ impl WitnessStep {
                 self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
-            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, duty).await,
-            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, duty).await,
+            WitnessPlan::RemoveGhost(name) => self.order(&seen, Order::Remove, name).await,
+            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, &duty.name).await,
+            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 witness::delete_stores(&self.settings)?;
@@ -177,7 +181,7 @@ impl WitnessStep {
         self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
-    async fn order(&self, seen: &Seen, order: Order, duty: &Duty) -> Result<String, Fault> {
+    async fn order(&self, seen: &Seen, order: Order, name: &str) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
         let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
             return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
@@ -186,11 +190,11 @@ impl WitnessStep {
         let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
         match order {
             Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
-            Order::Remove => sys::remove(&client, &duty.name, ORDER).await.map_err(failed)?,
+            Order::Remove => sys::remove(&client, name, ORDER).await.map_err(failed)?,
         }
         Ok(match order {
-            Order::StepDown => format!("the witness {} gives up leading the meta group", duty.name),
-            Order::Remove => format!("the witness {} is taken out of the meta group", duty.name),
+            Order::StepDown => format!("the witness {name} gives up leading the meta group"),
+            Order::Remove => format!("the witness {name} is taken out of the meta group"),
         })
     }
 }

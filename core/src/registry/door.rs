@@ -183,6 +183,8 @@ pub enum Kind {
     Changed,
     /// The answer was lost: whether the call had its effect is unknown.
     Ambiguous,
+    /// The file is bigger than any document of ours, as `source` says in words.
+    TooBig,
     /// Any other failure, without effect.
     Other,
 }
@@ -212,6 +214,13 @@ impl DoorError {
             Kind::ReadOnly | Kind::Denied => Reason::RegistryReadOnly,
             _ => Reason::RegistryWrite,
         }
+    }
+}
+
+impl DoorError {
+    /// Failed it in passing, and before anything was published? Then an update starts over.
+    pub(super) fn passes(&self) -> bool {
+        self.kind == Kind::Ambiguous && !matches!(self.op, Op::Publish | Op::Sync)
     }
 }
 

@@ -4,10 +4,10 @@
 //! A lock is polled, never waited for in the kernel, where no deadline reaches. CIFS answers EACCES for a lock
 //! that is held, others EAGAIN or EWOULDBLOCK: all three mean the same here.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -58,23 +58,27 @@ pub struct Queue {
 /// A place at the head of the queue; dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Turn {
-    share: File,
-    local: File,
+    // Dropped in this order: the share's file must be closed before the next of this host opens it.
+    _share: Locked,
+    _local: Locked,
 }
 
-impl Drop for Turn {
+/// A locked file; dropped, it is unlocked, then closed.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
     fn drop(&mut self) {
-        // By name, not by closing: a child that was just forked may still have the descriptors.
-        for file in [&self.share, &self.local] {
-            if let Err(err) = fs2::FileExt::unlock(file) {
-                tracing::debug!(%err, "cannot unlock a lock file of the registry's queue");
-            }
+        // By name, not by closing alone: a child that was just forked may still have the descriptor.
+        if let Err(err) = fs2::FileExt::unlock(&self.0) {
+            tracing::debug!(%err, "cannot unlock a lock file of the registry's queue");
         }
     }
 }
 
 impl Queue {
-    /// A queue whose first lock is the file at `local`, on this machine and one for each share.
+    /// A queue whose first lock is the file at `local`, on this machine and one for each share. It is made when
+    /// first stood in, its directory too.
     #[must_use]
     pub fn new(local: PathBuf) -> Self {
         Self { local, out_until: Mutex::new(Duration::ZERO) }
@@ -94,6 +98,9 @@ impl Queue {
         }
         let until = begun + limits.queue_wait;
         let open = || {
+            if let Some(dir) = self.local.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            }
             OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -104,7 +111,7 @@ impl Queue {
         };
         let local = self.lock(open, until, clock, limits, label)?;
         let share = self.lock(share, until, clock, limits, label)?;
-        Some(Turn { share, local })
+        Some(Turn { _share: share, _local: local })
     }
 
     fn lock(
@@ -114,11 +121,11 @@ impl Queue {
         clock: &dyn Clock,
         limits: &Limits,
         label: &str,
-    ) -> Option<File> {
+    ) -> Option<Locked> {
         match poll(open, until, clock, limits) {
             Ok(Ok(mut file)) => {
                 sign(&mut file, label);
-                return Some(file);
+                return Some(Locked(file));
             }
             Ok(Err(holder)) => {
                 tracing::warn!(holder, "the registry's queue was not had in time, going on without it");

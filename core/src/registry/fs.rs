@@ -2,7 +2,7 @@
 //!
 //! Every call goes relative to one directory descriptor, which the caller has checked, and never by an absolute
 //! path: where the share is not mounted, its mountpoint is an ordinary directory that nobody must write into.
-//! New files are 0600; a file that is replaced keeps its mode.
+//! New files are 0600; a file that is replaced keeps its mode, and its owner and group where that is allowed.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use super::clock::Clock;
@@ -90,17 +90,24 @@ impl FsDoor {
         rustix::fs::renameat(&self.dir, from, &self.dir, to)
     }
 
-    /// Gives the staged file the mode of the one it replaces. Servers that keep no modes are left alone.
-    fn keep_mode(&self, staged: &str, target: &str) -> Result<(), Errno> {
-        let mode = |path| {
-            rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)
-                .map(|stat| Mode::from(stat.st_mode))
-        };
-        let Ok(due) = mode(target) else {
+    /// Gives the staged file the owner, group and mode of the one it replaces: others may read it by them.
+    /// Servers that keep none are left alone, and so is what is not this process's to give.
+    fn keep_access(&self, staged: &str, target: &str) -> Result<(), Errno> {
+        let look = |path| rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW);
+        let Ok(due) = look(target) else {
             return Ok(());
         };
-        if mode(staged)? != due
-            && let Err(err) = rustix::fs::chmodat(&self.dir, staged, due, AtFlags::empty())
+        let found = look(staged)?;
+        if (found.st_uid, found.st_gid) != (due.st_uid, due.st_gid) {
+            let (user, group) = (Uid::from_raw(due.st_uid), Gid::from_raw(due.st_gid));
+            let given = rustix::fs::chownat(&self.dir, staged, Some(user), Some(group), AtFlags::empty());
+            if let Err(err) = given {
+                tracing::debug!(%err, target, "cannot keep the file's owner and group");
+            }
+        }
+        let mode = Mode::from(due.st_mode);
+        if Mode::from(found.st_mode) != mode
+            && let Err(err) = rustix::fs::chmodat(&self.dir, staged, mode, AtFlags::empty())
         {
             tracing::debug!(%err, target, "cannot keep the file's mode");
         }
@@ -119,12 +126,20 @@ impl Door for FsDoor {
     }
 
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
-        let read = || {
-            let mut bytes = Vec::new();
-            self.file(path, OFlags::RDONLY)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_BYTES { Err(Errno::FBIG.into()) } else { Ok(bytes) }
+        let read = || -> io::Result<(u64, Vec<u8>)> {
+            let file = self.file(path, OFlags::RDONLY)?;
+            let (size, mut bytes) = (file.metadata()?.len(), Vec::new());
+            if size <= MAX_BYTES {
+                file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            }
+            Ok((size.max(bytes.len() as u64), bytes))
         };
-        Ok((read().map_err(|err| self.error(Op::Read, path, err))?, Tag::default()))
+        let (size, bytes) = read().map_err(|err| self.error(Op::Read, path, err))?;
+        if size > MAX_BYTES {
+            let source = format!("{size} bytes, and {MAX_BYTES} are the most").into();
+            return Err(DoorError { op: Op::Read, path: self.shown(path), kind: Kind::TooBig, source });
+        }
+        Ok((bytes, Tag::default()))
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
@@ -183,7 +198,7 @@ impl Door for FsDoor {
 
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
         let Publish { staged, target, .. } = *publish;
-        self.keep_mode(staged, target)
+        self.keep_access(staged, target)
             .and_then(|()| self.rename(staged, target))
             .map_err(|errno| self.error(Op::Publish, target, errno.into()))
     }

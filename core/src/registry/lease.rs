@@ -48,7 +48,7 @@ impl Context<'_> {
         let mut backoff = self.backoff();
         for _ in 0..2 {
             match read() {
-                Err(err) if err.kind == Kind::Other => backoff.wait(self.clock),
+                Err(err) if matches!(err.kind, Kind::Ambiguous | Kind::Other) => backoff.wait(self.clock),
                 done => return done,
             }
         }
@@ -173,7 +173,10 @@ pub(super) fn take_away(door: &dyn Door, files: &[String]) -> Result<(), DoorErr
     }
     remove_if_empty(door)?;
     for path in gone {
-        optional(door.remove(&path))?;
+        // A directory, say. The lease is rid of it, and the sweep will be.
+        if let Err(err) = optional(door.remove(&path)) {
+            tracing::debug!(%err, "cannot remove what lay in a lease");
+        }
     }
     Ok(())
 }

@@ -41,6 +41,6 @@ pub use lease::Holder;
 pub use limits::Limits;
 pub use model::{Entry, Registry};
 pub use owner::Owner;
-pub use read::{ReadError, Snapshot, corrupt_copies, read};
+pub use read::{Absent, ReadError, Snapshot, corrupt_copies, read};
 pub use restore::Restored;
 pub use update::{Outcome, UpdateError, UpdateOptions, update};

@@ -3,10 +3,14 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::LazyLock;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+
+/// What tells this program from the one that this process was before an exec: both have the same number and start.
+static IMAGE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
 /// One process of one boot of one machine. What could not be found out is empty or 0, and then never counts
 /// as known.
@@ -26,6 +30,8 @@ pub struct Owner {
     pub pid_start: u64,
     /// The namespace the number is valid in, such as `pid:[4026531836]`.
     pub pid_ns: String,
+    /// The program the process runs, by an id that each exec makes anew. Only the process itself can compare it.
+    pub image: String,
 }
 
 impl Owner {
@@ -42,10 +48,11 @@ impl Owner {
             pid,
             pid_start: start_of(pid).unwrap_or_default(),
             pid_ns: pid_ns.to_string_lossy().into_owned(),
+            image: IMAGE.clone(),
         }
     }
 
-    /// Is the process certainly gone, as far as `here`, a process of this moment, can tell? Only for the same
+    /// Is the process, or the program it ran, certainly gone, as far as `here`, a process of this moment, can tell? Only for the same
     /// boot and the same namespace of process numbers; a process that cannot be looked at is not gone.
     #[must_use]
     pub fn is_gone(&self, here: &Owner) -> bool {
@@ -59,7 +66,12 @@ impl Owner {
         if test_kill_process(pid) == Err(Errno::SRCH) {
             return true;
         }
-        start_of(self.pid).is_some_and(|start| start != self.pid_start)
+        if start_of(self.pid).is_some_and(|start| start != self.pid_start) {
+            return true;
+        }
+        // This process, but before an exec?
+        let same = (self.pid, self.pid_start) == (here.pid, here.pid_start);
+        same && !self.image.is_empty() && self.image != here.image
     }
 }
 
@@ -98,6 +110,14 @@ mod tests {
         assert!(dead.is_gone(&me));
         let reused = Owner { pid_start: me.pid_start + 1, ..me.clone() };
         assert!(reused.is_gone(&me));
+    }
+
+    #[test]
+    fn the_program_before_an_exec_is_gone() {
+        let me = Owner::current("test");
+        let before = Owner { image: "0123456789abcdef".into(), ..me.clone() };
+        assert!(before.is_gone(&me));
+        assert!(!Owner { image: String::new(), ..me.clone() }.is_gone(&me), "an unknown one");
     }
 
     #[test]

@@ -17,12 +17,22 @@ pub struct Snapshot<D> {
     pub tag: Tag,
 }
 
+/// A document that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file} {}", if *empty { "is empty, and no good copy of it exists" } else { "does not exist" })]
+pub struct Absent {
+    /// The file.
+    pub file: String,
+    /// Whether there is a file with nothing in it.
+    pub empty: bool,
+}
+
 /// Why a document cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// There is no file, or an empty one where nothing ever stood.
-    #[error("{0} does not exist")]
-    Missing(String),
+    #[error("{0}")]
+    Missing(Absent),
     /// The file is not the document; a torn read would have passed by now.
     #[error("{file} is corrupt, {}", if *copy { "its last good copy is still there" } else { "and no good copy of it exists" })]
     Corrupt {
@@ -52,37 +62,81 @@ impl ReadError {
     }
 }
 
+/// What stands in a document's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stands {
+    Nothing,
+    Bytes(Vec<u8>),
+    /// A file that is too big to be looked into: how big, in words.
+    TooBig(String),
+}
+
+impl Stands {
+    /// Is there no file, or one with nothing but white space in it?
+    pub(super) fn is_blank(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Bytes(bytes) => bytes.trim_ascii().is_empty(),
+            Self::TooBig(_) => false,
+        }
+    }
+}
+
+/// Reads `path`, whatever stands there.
+pub(super) fn stands(door: &dyn Door, path: &str) -> Result<(Stands, Tag), DoorError> {
+    match optional(door.read(path)) {
+        Ok(Some((bytes, tag))) => Ok((Stands::Bytes(bytes), tag)),
+        Ok(None) => Ok((Stands::Nothing, Tag::default())),
+        Err(err) if err.kind == Kind::TooBig => Ok((Stands::TooBig(err.source.to_string()), Tag::default())),
+        Err(err) => Err(err),
+    }
+}
+
 /// What one look found.
 pub(super) enum Found<D> {
     Good(Snapshot<D>),
-    /// No file (`None`), or one with nothing but white space in it.
-    Nothing(Option<(Vec<u8>, Tag)>),
-    Bad {
-        bytes: Vec<u8>,
-        tag: Tag,
-        what: Corrupt,
-    },
+    Bad(Bad),
+}
+
+/// What is no document, and why.
+pub(super) struct Bad {
+    pub(super) stands: Stands,
+    pub(super) tag: Tag,
+    pub(super) what: Corrupt,
+}
+
+impl Bad {
+    /// The error for a file that stays so.
+    fn told<D>(self, file: String, copy: &LastGood<D>) -> ReadError {
+        let missing = self.stands == Stands::Nothing;
+        if missing || self.stands.is_blank() && matches!(copy, LastGood::None) {
+            return ReadError::Missing(Absent { file, empty: !missing });
+        }
+        ReadError::Corrupt { file, what: self.what, copy: matches!(copy, LastGood::Good(_)) }
+    }
 }
 
 /// One look at the document.
 pub(super) fn look<D: Document>(door: &dyn Door, files: &Files) -> Result<Found<D>, DoorError> {
-    let Some((bytes, tag)) = optional(door.read(&files.file))? else {
-        return Ok(Found::Nothing(None));
+    let (stands, tag) = stands(door, &files.file)?;
+    let what = match &stands {
+        Stands::Nothing => Corrupt("missing".to_owned()),
+        Stands::TooBig(how) => Corrupt(format!("too big: {how}")),
+        Stands::Bytes(_) if stands.is_blank() => Corrupt::empty(),
+        Stands::Bytes(bytes) => match D::parse(bytes) {
+            Ok(doc) => return Ok(Found::Good(Snapshot { doc, bytes: bytes.clone(), tag })),
+            Err(what) => what,
+        },
     };
-    if bytes.trim_ascii().is_empty() {
-        return Ok(Found::Nothing(Some((bytes, tag))));
-    }
-    Ok(match D::parse(&bytes) {
-        Ok(doc) => Found::Good(Snapshot { doc, bytes, tag }),
-        Err(what) => Found::Bad { bytes, tag, what },
-    })
+    Ok(Found::Bad(Bad { stands, tag, what }))
 }
 
 /// The last good copy, if it is one.
 pub(super) fn last_good<D: Document>(door: &dyn Door, files: &Files) -> Result<LastGood<D>, DoorError> {
-    Ok(match optional(door.read(&files.last_good))? {
-        None => LastGood::None,
-        Some((bytes, _)) => D::parse(&bytes).map_or(LastGood::Bad, LastGood::Good),
+    Ok(match stands(door, &files.last_good)?.0 {
+        Stands::Nothing => LastGood::None,
+        Stands::TooBig(_) => LastGood::Bad,
+        Stands::Bytes(bytes) => D::parse(&bytes).map_or(LastGood::Bad, LastGood::Good),
     })
 }
 
@@ -94,7 +148,7 @@ pub(super) enum LastGood<D> {
 }
 
 /// Reads the document. A read that is torn, or fails as a network file system does in passing, is tried again
-/// for at most `limits.torn`.
+/// for at most `limits.torn`; so is a document that is missing although there is a copy of it.
 ///
 /// # Errors
 /// [`ReadError`]: missing, corrupt and unreadable are told apart.
@@ -107,29 +161,28 @@ pub fn read<D: Document>(
     let until = clock.boottime() + limits.torn;
     let mut backoff = Backoff::new(limits.retry_min, limits.retry_max);
     loop {
-        let found = look(door, files);
-        match found {
+        let (err, passes) = match look::<D>(door, files) {
             Ok(Found::Good(snapshot)) => return Ok(snapshot),
-            Ok(Found::Nothing(None)) => return Err(ReadError::Missing(door.shown(&files.file))),
-            Err(err) if !matches!(err.kind, Kind::Ambiguous | Kind::Other) => return Err(err.into()),
-            Ok(found) if clock.boottime() >= until => return Err(judge(door, files, found)?),
-            Err(err) if clock.boottime() >= until => return Err(err.into()),
-            _ => {}
+            Ok(Found::Bad(bad)) => match last_good::<D>(door, files) {
+                Ok(copy) => {
+                    let never = bad.stands == Stands::Nothing && matches!(copy, LastGood::None);
+                    (bad.told(door.shown(&files.file), &copy), !never)
+                }
+                Err(err) => unreadable(err),
+            },
+            Err(err) => unreadable(err),
+        };
+        if !passes || clock.boottime() >= until {
+            return Err(err);
         }
         backoff.wait(clock);
     }
 }
 
-/// What is wrong with a file that stays as it is.
-fn judge<D: Document>(door: &dyn Door, files: &Files, found: Found<D>) -> Result<ReadError, DoorError> {
-    let copy = last_good::<D>(door, files)?;
-    let what = match found {
-        Found::Bad { what, .. } => what,
-        _ if matches!(copy, LastGood::None) => return Ok(ReadError::Missing(door.shown(&files.file))),
-        _ => Corrupt::empty(),
-    };
-    let copy = matches!(copy, LastGood::Good(_));
-    Ok(ReadError::Corrupt { file: door.shown(&files.file), what, copy })
+/// The error, and whether it may pass.
+fn unreadable(err: DoorError) -> (ReadError, bool) {
+    let passes = matches!(err.kind, Kind::Ambiguous | Kind::Other);
+    (err.into(), passes)
 }
 
 /// The names of the quarantined copies of a document, oldest first; a person looks at them and deletes them.

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::document::Files;
-use super::door::{Door, DoorError, Kind, optional};
+use super::door::{Door, DoorError, Kind};
 use super::lease::{Context, new_nonce};
-use super::read::corrupt_copies;
+use super::read::{Stands, corrupt_copies, stands};
 use crate::time::compact;
 
 /// How the names of copies begin while they are written.
@@ -19,43 +19,51 @@ pub struct Restored {
     pub quarantined: Option<String>,
 }
 
-/// Bad bytes (`None`: a file that is missing and should not be), and since when they have been the same.
+/// What stands in a document's place and is none, and since when it has been the same.
 #[derive(Debug)]
 pub(super) struct Suspicion {
-    bytes: Option<Vec<u8>>,
+    stands: Stands,
     since: Duration,
 }
 
 impl Suspicion {
     /// Notes what was seen in place of a document: the same as before, or something that starts anew.
-    pub(super) fn note(suspicion: &mut Option<Self>, bytes: Option<Vec<u8>>, now: Duration) -> Duration {
+    pub(super) fn note(suspicion: &mut Option<Self>, found: &Stands, now: Duration) -> Duration {
         match suspicion {
-            Some(known) if known.bytes == bytes => now.saturating_sub(known.since),
+            Some(known) if known.stands == *found => now.saturating_sub(known.since),
             _ => {
-                *suspicion = Some(Self { bytes, since: now });
+                *suspicion = Some(Self { stands: found.clone(), since: now });
                 Duration::ZERO
             }
         }
     }
 
-    /// Waits, without the lease, until the file holds something else, or has held the same for `patience`.
-    pub(super) fn wait(&self, cx: &Context<'_>, files: &Files, patience: Duration) -> Result<(), DoorError> {
+    /// Waits, without the lease, until something else stands there, or the same has stood there for `patience`.
+    /// Tells whether the suspicion still holds.
+    pub(super) fn lasts(
+        &self,
+        cx: &Context<'_>,
+        files: &Files,
+        patience: Duration,
+    ) -> Result<bool, DoorError> {
         let mut backoff = cx.backoff();
         while !cx.late() && cx.clock.boottime() < self.since + patience {
             backoff.wait(cx.clock);
-            let found = optional(cx.door.read(&files.file))?.map(|(bytes, _)| bytes);
-            if found != self.bytes {
-                break;
+            match stands(cx.door, &files.file) {
+                Ok((found, _)) if found != self.stands => return Ok(false),
+                Err(err) if !err.passes() && err.kind != Kind::Other => return Err(err),
+                // The same, or not known.
+                _ => {}
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 /// Keeps `bytes` in a file named by the time, and returns its name; a copy that exists already is enough.
 pub(super) fn quarantine(cx: &Context<'_>, files: &Files, bytes: &[u8]) -> Result<String, DoorError> {
     for name in corrupt_copies(cx.door, files)? {
-        if optional(cx.door.read(&name))?.is_some_and(|(copy, _)| copy == bytes) {
+        if matches!(stands(cx.door, &name)?.0, Stands::Bytes(copy) if copy == bytes) {
             return Ok(name);
         }
     }
@@ -68,6 +76,18 @@ pub(super) fn quarantine(cx: &Context<'_>, files: &Files, bytes: &[u8]) -> Resul
         let _ = cx.door.remove(&staged);
     }
     moved
+}
+
+/// Moves a file away that is too big to be copied, and returns its new name. Where another has put a document
+/// there in the meantime, that is put back; `None`.
+pub(super) fn set_aside(cx: &Context<'_>, files: &Files) -> Result<Option<String>, DoorError> {
+    let name = format!("{}{}", files.corrupt_prefix(), compact(cx.clock.now()));
+    let name = move_to_free_name(cx.door, &files.file, &name)?;
+    if matches!(stands(cx.door, &name)?.0, Stands::TooBig(_)) {
+        return Ok(Some(name));
+    }
+    cx.door.move_new(&name, &files.file)?;
+    Ok(None)
 }
 
 /// Two corruptions within one second: the second is numbered.

@@ -8,15 +8,15 @@ use super::door::{Door, DoorError, optional};
 use super::lease::{Context, GONE, PREPARED};
 use super::restore::NEW;
 
-/// Removes what is older than the limit; under the lease, once an update is done. What fails is left to the
-/// next.
+/// Removes what is older than the limit; under the lease, once an update is done. What fails holds up nothing
+/// else, and is left to the next.
 pub(super) fn sweep(cx: &Context<'_>) {
-    let swept = cx.door.list("").and_then(|names| {
-        let ours = |name: &&String| [PREPARED, GONE, NEW].iter().any(|prefix| name.starts_with(prefix));
-        names.iter().filter(ours).try_for_each(|name| clear(cx, name))
-    });
-    if let Err(err) = swept {
-        tracing::debug!(%err, "cannot clear away what dead holders left behind");
+    let names = cx.door.list("").unwrap_or_default();
+    let ours = |name: &&String| [PREPARED, GONE, NEW].iter().any(|prefix| name.starts_with(prefix));
+    for name in names.iter().filter(ours) {
+        if let Err(err) = clear(cx, name) {
+            tracing::debug!(%err, name, "cannot clear away what a dead holder left behind");
+        }
     }
 }
 
@@ -28,11 +28,7 @@ fn clear(cx: &Context<'_>, name: &str) -> Result<(), DoorError> {
         return Ok(());
     }
     tracing::info!(name, "clearing away what a dead holder left behind");
-    if name.starts_with(PREPARED) {
-        clear_dir(cx.door, name)
-    } else {
-        optional(cx.door.remove(name)).map(drop)
-    }
+    clear_any(cx.door, name)
 }
 
 fn is_old(modified: Timestamp, cx: &Context<'_>) -> bool {
@@ -40,9 +36,18 @@ fn is_old(modified: Timestamp, cx: &Context<'_>) -> bool {
     age.try_into().is_ok_and(|age: std::time::Duration| age >= cx.limits.stranded)
 }
 
+/// Doors say in many ways that they remove no directory as a file: what can be listed is one.
+fn clear_any(door: &dyn Door, path: &str) -> Result<(), DoorError> {
+    match optional(door.remove(path)) {
+        Err(err) if door.list(path).is_err() => Err(err),
+        Err(_) => clear_dir(door, path),
+        Ok(_) => Ok(()),
+    }
+}
+
 fn clear_dir(door: &dyn Door, dir: &str) -> Result<(), DoorError> {
     for name in optional(door.list(dir))?.unwrap_or_default() {
-        optional(door.remove(&join(dir, &name)))?;
+        clear_any(door, &join(dir, &name))?;
     }
     optional(door.rmdir(dir)).map(drop)
 }

@@ -21,8 +21,8 @@ use super::door::{Base, Door, DoorError};
 use super::lease::{Context, Holder, Lease};
 use super::limits::Limits;
 use super::owner::Owner;
-use super::read::{Found, LastGood, Snapshot, last_good, look};
-use super::restore::{Restored, Suspicion, quarantine};
+use super::read::{Absent, Bad, Found, LastGood, Snapshot, Stands, last_good, look};
+use super::restore::{Restored, Suspicion, quarantine, set_aside};
 use super::sweep::sweep;
 use super::waiter::{self, TakeError};
 use crate::reason::Reason;
@@ -69,8 +69,8 @@ pub enum UpdateError<E: std::error::Error + 'static> {
     #[error("{0} could not be written: the lease was lost each time before the commit was done")]
     Lost(String),
     /// There is no document, and none may be made.
-    #[error("{0} does not exist")]
-    Missing(String),
+    #[error("{0}")]
+    Missing(Absent),
     /// The document is bad, and has not been so for long enough to put the last good copy back.
     #[error("{file} is corrupt")]
     Corrupt {
@@ -124,22 +124,23 @@ pub fn update<D: Document, E: std::error::Error + 'static>(
 ) -> Result<Outcome, UpdateError<E>> {
     let deadline = clock.boottime() + limits.give_up;
     let cx = Context { door, clock, owner, limits, deadline };
-    let mut update = Update { cx, options, change, suspicion: None, document: PhantomData };
+    let mut update = Update { cx, options, change, suspicion: None, suspected: false, document: PhantomData };
     let mut backoff = cx.backoff();
     loop {
         let file = || door.shown(&options.files.file);
-        match update.attempt()? {
-            Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Lost if update.cx.late() => return Err(UpdateError::Lost(file())),
-            Attempt::Lost => backoff.wait(clock),
-            Attempt::Bad(source, _) if update.cx.late() => {
+        match update.attempt() {
+            Err(UpdateError::Door(err)) if err.passes() && !update.cx.late() => {
+                tracing::debug!(%err, "starting over");
+                backoff.wait(clock);
+            }
+            Err(err) => return Err(err),
+            Ok(Attempt::Done(outcome)) => return Ok(outcome),
+            Ok(Attempt::Lost) if update.cx.late() => return Err(UpdateError::Lost(file())),
+            Ok(Attempt::Lost) => backoff.wait(clock),
+            Ok(Attempt::Bad(source, _)) if update.cx.late() => {
                 return Err(UpdateError::Corrupt { file: file(), source });
             }
-            Attempt::Bad(_, patience) => {
-                if let Some(suspicion) = &update.suspicion {
-                    suspicion.wait(&update.cx, &options.files, patience)?;
-                }
-            }
+            Ok(Attempt::Bad(_, patience)) => update.wait(patience)?,
         }
     }
 }
@@ -157,6 +158,8 @@ struct Update<'a, D, F> {
     options: &'a UpdateOptions,
     change: F,
     suspicion: Option<Suspicion>,
+    /// Was there ever a suspicion?
+    suspected: bool,
     document: PhantomData<D>,
 }
 
@@ -184,35 +187,48 @@ where
     /// Steps 3 to 5, under the lease.
     fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let (bytes, base, what) = match self.cx.read(|| look::<D>(self.cx.door, files))? {
-            Found::Good(Snapshot { doc, tag, .. }) => return self.apply(lease, &doc, &Base::Tag(tag)),
-            Found::Nothing(None) => (None, Base::Absent, Corrupt("missing".to_owned())),
-            Found::Nothing(Some((bytes, tag))) => (Some(bytes), Base::Tag(tag), Corrupt::empty()),
-            Found::Bad { bytes, tag, what } => (Some(bytes), Base::Tag(tag), what),
+        let Bad { stands, tag, what } = match self.cx.read(|| look::<D>(self.cx.door, files))? {
+            Found::Good(Snapshot { doc, tag, .. }) => {
+                self.suspicion = None;
+                return self.apply(lease, &doc, &Base::Tag(tag));
+            }
+            Found::Bad(bad) => bad,
         };
-        let blank = bytes.as_ref().is_none_or(|bytes| bytes.trim_ascii().is_empty());
+        let missing = stands == Stands::Nothing;
+        let base = if missing { Base::Absent } else { Base::Tag(tag) };
         let copy = self.cx.read(|| last_good::<D>(self.cx.door, files))?;
-        if blank && matches!(copy, LastGood::None) {
+        if stands.is_blank() && matches!(copy, LastGood::None) {
             return if self.options.create_missing {
                 self.apply(lease, &D::empty(), &base)
             } else {
-                Err(UpdateError::Missing(self.cx.door.shown(&files.file)))
+                let file = self.cx.door.shown(&files.file);
+                Err(UpdateError::Missing(Absent { file, empty: !missing }))
             };
         }
         let Limits { stale, torn, give_up, .. } = *self.cx.limits;
-        if self.suspicion.is_none() {
+        if !std::mem::replace(&mut self.suspected, true) {
             // To look at bad bytes for long enough is no waiting for others: it gets its own time, once.
             self.cx.deadline = self.cx.clock.boottime() + stale + give_up;
         }
-        let age = Suspicion::note(&mut self.suspicion, bytes.clone(), self.cx.clock.boottime());
+        let age = Suspicion::note(&mut self.suspicion, &stands, self.cx.clock.boottime());
         match copy {
-            LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, bytes.as_deref(), &base),
+            LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, &stands, base),
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
             _ if age >= torn => {
                 Err(UpdateError::NoCopy { file: self.cx.door.shown(&files.file), source: what })
             }
             _ => Ok(Attempt::Bad(what, torn)),
         }
+    }
+
+    /// Waits for a document that was bad to become another, or old enough.
+    fn wait(&mut self, patience: Duration) -> Result<(), DoorError> {
+        if let Some(suspicion) = &self.suspicion
+            && !suspicion.lasts(&self.cx, &self.options.files, patience)?
+        {
+            self.suspicion = None;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, lease: &Lease<'_>, doc: &D, base: &Base) -> Result<Attempt, UpdateError<E>> {
@@ -227,17 +243,28 @@ where
         &mut self,
         lease: &Lease<'_>,
         good: &D,
-        bad: Option<&[u8]>,
-        base: &Base,
+        bad: &Stands,
+        mut base: Base,
     ) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let quarantined = bad.map(|bytes| quarantine(&self.cx, files, bytes)).transpose()?;
+        let quarantined = match bad {
+            Stands::Nothing => None,
+            Stands::Bytes(bytes) => Some(quarantine(&self.cx, files, bytes)?),
+            Stands::TooBig(_) if !lease.stands()? => return Ok(Attempt::Lost),
+            Stands::TooBig(_) => {
+                let Some(name) = set_aside(&self.cx, files)? else {
+                    return Ok(Attempt::Lost);
+                };
+                base = Base::Absent;
+                Some(name)
+            }
+        };
         tracing::warn!(file = files.file, ?quarantined, "putting the last good copy back");
         let restored = Some(Restored { quarantined });
         match (self.change)(good) {
-            Ok(next) => Ok(self.commit(lease, next.as_ref().unwrap_or(good), base, restored)?),
+            Ok(next) => Ok(self.commit(lease, next.as_ref().unwrap_or(good), &base, restored)?),
             Err(err) => {
-                self.commit(lease, good, base, restored)?;
+                self.commit(lease, good, &base, restored)?;
                 Err(UpdateError::Change(err))
             }
         }

@@ -30,9 +30,12 @@ pub(super) fn take(cx: Context<'_>) -> Result<Lease<'_>, TakeError> {
     let result = loop {
         match waiter.look() {
             Ok(Some(lease)) => return Ok(lease),
-            Ok(None) if cx.late() => break Err(TakeError::Held(waiter.seen.map(|seen| seen.holder.into()))),
-            Ok(None) => backoff.wait(cx.clock),
-            Err(err) => break Err(err.into()),
+            Ok(None) if cx.late() => {
+                break Err(TakeError::Held(waiter.seen.map(|seen| seen.holder().into())));
+            }
+            Err(err) if cx.late() || !err.passes() => break Err(err.into()),
+            // What a look that failed in passing would have shown is not known yet.
+            Ok(None) | Err(_) => backoff.wait(cx.clock),
         }
     };
     if let Some(prepared) = waiter.prepared {
@@ -77,7 +80,14 @@ fn abandon(door: &dyn Door, prepared: &Prepared) {
 struct Seen {
     nonce: String,
     since: Duration,
-    holder: Holder,
+    /// `None` until its file could be read.
+    holder: Option<Holder>,
+}
+
+impl Seen {
+    fn holder(self) -> Holder {
+        self.holder.unwrap_or_default()
+    }
 }
 
 /// One waiter. It keeps its prepared lease from look to look, so that a move whose answer was lost is found
@@ -91,17 +101,18 @@ struct Waiter<'a> {
 impl<'a> Waiter<'a> {
     /// One look at the lease, and one try to take it if it is free.
     fn look(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
-        let Some(files) = optional(self.cx.door.list(LEASE))? else {
+        let Some(files) = optional(self.cx.read(|| self.cx.door.list(LEASE)))? else {
             return self.try_move();
         };
         if let Some(nonce) = files.iter().find(|name| is_nonce(name)) {
             if let Some(prepared) = self.prepared.take_if(|prepared| prepared.nonce == *nonce) {
                 return Ok(Some(prepared.into_lease(self.cx)));
             }
-            if !self.stale(nonce)? {
+            if !self.stale(nonce) {
                 return Ok(None);
             }
-            tracing::warn!(holder = ?self.seen.as_ref().map(|seen| seen.holder.to_string()), "taking a stale lease away");
+            let holder = self.seen.as_ref().and_then(|seen| seen.holder.as_ref()).map(Holder::to_string);
+            tracing::warn!(holder, "taking a stale lease away");
         }
         // Without a nonce nobody holds it, whatever else lies in it.
         take_away(self.cx.door, &files)?;
@@ -110,20 +121,29 @@ impl<'a> Waiter<'a> {
 
     /// Is the lease `nonce` left behind? Its process is gone, or it has not changed for the stale limit on this
     /// waiter's own clock: other machines' clocks and the file's times prove nothing.
-    fn stale(&mut self, nonce: &str) -> Result<bool, DoorError> {
+    /// Its file may be unreadable all the while.
+    fn stale(&mut self, nonce: &str) -> bool {
         let cx = self.cx;
-        if self.seen.as_ref().is_none_or(|seen| seen.nonce != nonce) {
-            let Some((bytes, _)) = optional(cx.door.read(&join(LEASE, nonce)))? else {
-                return Ok(false);
-            };
-            let record: Option<Record> = serde_json::from_slice(&bytes).ok();
-            let holder = record.map(Holder::from).unwrap_or_default();
-            self.seen = Some(Seen { nonce: nonce.to_owned(), since: cx.clock.boottime(), holder });
+        let now = cx.clock.boottime();
+        let known = self.seen.take().filter(|seen| seen.nonce == nonce);
+        let seen = self.seen.insert(known.unwrap_or_else(|| Seen {
+            nonce: nonce.to_owned(),
+            since: now,
+            holder: None,
+        }));
+        if seen.holder.is_none() {
+            match optional(cx.read(|| cx.door.read(&join(LEASE, nonce)))) {
+                Ok(None) => return false,
+                Ok(Some((bytes, _))) => {
+                    let record: Option<Record> = serde_json::from_slice(&bytes).ok();
+                    seen.holder = Some(record.map(Holder::from).unwrap_or_default());
+                }
+                Err(err) => tracing::debug!(%err, "cannot read who holds the lease"),
+            }
         }
-        Ok(self.seen.as_ref().is_some_and(|seen| {
-            let gone = seen.holder.owner.as_ref().is_some_and(|holder| holder.is_gone(cx.owner));
-            gone || cx.clock.boottime().saturating_sub(seen.since) >= cx.limits.stale
-        }))
+        let owner = seen.holder.as_ref().and_then(|holder| holder.owner.as_ref());
+        let gone = owner.is_some_and(|owner| owner.is_gone(cx.owner));
+        gone || cx.clock.boottime().saturating_sub(seen.since) >= cx.limits.stale
     }
 
     fn try_move(&mut self) -> Result<Option<Lease<'a>>, DoorError> {
@@ -178,8 +198,12 @@ impl<'a> Waiter<'a> {
             }
             cx.door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
         };
-        if let Err(err) = fill() {
+        if let Err(mut err) = fill() {
             abandon(cx.door, &prepared);
+            // Nobody else has the nonce: what exists was made by a call that was sent twice.
+            if err.kind == Kind::Exists {
+                err.kind = Kind::Ambiguous;
+            }
             return Err(err);
         }
         Ok(prepared)

@@ -48,6 +48,19 @@ fn a_witness_never_has_a_name_twice() {
 }
 
 #[test]
+fn turns_are_taken_from_whom_they_were_seen_with_alone() {
+    let (n2, n3) = (node("n2"), node("n3"));
+    let first = founded().take_turn(&n2, None).unwrap();
+    assert_eq!(first.record().unwrap().joining.as_deref(), Some("n2"));
+    assert_eq!(Secrets::parse(first.render().as_bytes()), Ok(first.clone()));
+    assert_eq!(first.take_turn(&n3, None), None, "another was quicker");
+    assert_eq!(first.take_turn(&n2, Some("n2")), None, "it has it");
+    assert_eq!(first.end_turn(&n3), None);
+    let stolen = first.take_turn(&n3, Some("n2")).unwrap();
+    assert_eq!(stolen.end_turn(&n3).unwrap().record().unwrap().joining, None);
+}
+
+#[test]
 fn no_password_is_shown() {
     let secrets = founded();
     let record = secrets.record().unwrap();

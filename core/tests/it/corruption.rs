@@ -1,12 +1,12 @@
 //! A registry that went bad: set aside once, the last good copy put back, nothing lost, never a fresh one.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use forest_core::registry::{
     Clock, Files, Limits, Outcome, Owner, ReadError, Registry, Restored, SystemClock, UpdateError,
-    VirtualClock, corrupt_copies, read,
+    UpdateOptions, VirtualClock, corrupt_copies, read, update,
 };
 use jiff::Timestamp;
 
@@ -110,8 +110,43 @@ fn without_a_good_copy_the_update_is_refused_and_the_file_kept() {
     }
 }
 
-/// A clock that mends the file while somebody waits.
-struct Mending<'a>(&'a VirtualClock, &'a Plain, &'a [u8], Duration);
+#[test]
+fn a_file_that_is_too_big_is_moved_aside_and_restored() {
+    let (clock, limits) = virtual_clock();
+    let (bench, _) = written(&clock, &limits);
+    let file = std::fs::File::create(bench.dir().join("registry.json")).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    let err = read::<Registry>(&*bench.door(), &clock, &limits, &Files::default()).unwrap_err();
+    let ReadError::Corrupt { what, copy: true, .. } = err else { panic!("{err}") };
+    assert_eq!(what.to_string(), "too big: 67108865 bytes, and 67108864 are the most");
+
+    let before = clock.boottime();
+    mark(&*bench.door(), &clock, &elsewhere("a"), &limits, "a").unwrap();
+    assert!(clock.boottime() - before >= limits.stale);
+    assert!(marked(&bench.registry(), "first") && marked(&bench.registry(), "a"));
+    let copies = bench.corrupt_copies();
+    assert_eq!(copies.len(), 1);
+    assert_eq!(std::fs::metadata(bench.dir().join(&copies[0])).unwrap().len(), (64 << 20) + 1);
+    assert_eq!(bench.leftovers(), copies);
+}
+
+#[test]
+fn an_empty_file_without_a_copy_is_told_as_empty() {
+    let (clock, limits) = virtual_clock();
+    let bench = Plain::new();
+    bench.put("registry.json", b" \n");
+    let told =
+        format!("{} is empty, and no good copy of it exists", bench.dir().join("registry.json").display());
+    let options = UpdateOptions::default();
+    let change = |registry: &Registry| Ok::<_, std::convert::Infallible>(Some(registry.clone()));
+    let err = update(&*bench.door(), &clock, &elsewhere("a"), &limits, &options, change).unwrap_err();
+    assert_eq!((err.to_string(), err.reason().unwrap().code()), (told.clone(), "registry_missing"));
+    let err = read::<Registry>(&*bench.door(), &clock, &limits, &Files::default()).unwrap_err();
+    assert_eq!((err.to_string(), err.reason().code()), (told, "registry_missing"));
+}
+
+/// A clock that mends the file, once, while somebody waits.
+struct Mending<'a>(&'a VirtualClock, &'a Plain, &'a [u8], Duration, OnceLock<()>);
 
 impl Clock for Mending<'_> {
     fn boottime(&self) -> Duration {
@@ -124,7 +159,7 @@ impl Clock for Mending<'_> {
 
     fn sleep(&self, span: Duration) {
         self.0.sleep(span);
-        if self.0.boottime() >= self.3 {
+        if self.0.boottime() >= self.3 && self.4.set(()).is_ok() {
             self.1.put("registry.json", self.2);
         }
     }
@@ -135,11 +170,33 @@ fn bad_bytes_that_pass_are_never_touched() {
     let (clock, limits) = virtual_clock();
     let (bench, good) = written(&clock, &limits);
     bench.put("registry.json", &good[..good.len() / 2]);
-    let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.stale / 2);
+    let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.stale / 2, OnceLock::new());
     let outcome = mark(&*bench.door(), &mending, &elsewhere("a"), &limits, "a").unwrap();
     assert_eq!(outcome, Outcome::Committed { restored: None });
     assert!(marked(&bench.registry(), "first") && marked(&bench.registry(), "a"));
     assert_eq!(bench.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_good_look_clears_the_suspicion() {
+    let (clock, limits) = virtual_clock();
+    let (bench, good) = written(&clock, &limits);
+    bench.put("registry.json", b"[]");
+    let mended = clock.boottime() + limits.stale / 2;
+    let mending = Mending(&clock, &bench, &good, mended, OnceLock::new());
+    let mut first = true;
+    let change = |registry: &Registry| {
+        // Bad again, and the lease run out before the commit.
+        if std::mem::take(&mut first) {
+            bench.put("registry.json", b"[]");
+            clock.advance(limits.hold);
+        }
+        Ok::<_, std::convert::Infallible>(Some(registry.clone()))
+    };
+    let options = UpdateOptions::default();
+    let outcome = update(&*bench.door(), &mending, &elsewhere("a"), &limits, &options, change).unwrap();
+    assert!(matches!(outcome, Outcome::Committed { restored: Some(_) }));
+    assert!(clock.boottime() >= mended + limits.stale, "restored too early");
 }
 
 #[test]
@@ -148,7 +205,11 @@ fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
     let (bench, good) = written(&clock, &limits);
     let files = Files::default();
     bench.put("registry.json", b"{");
-    let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.torn / 2);
+    let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.torn / 2, OnceLock::new());
+    assert_eq!(read::<Registry>(&*bench.door(), &mending, &limits, &files).unwrap().bytes, good);
+
+    std::fs::remove_file(bench.dir().join("registry.json")).unwrap();
+    let mending = Mending(&clock, &bench, &good, clock.boottime() + limits.torn / 2, OnceLock::new());
     assert_eq!(read::<Registry>(&*bench.door(), &mending, &limits, &files).unwrap().bytes, good);
 
     for bad in bad_texts(&good) {
@@ -156,8 +217,9 @@ fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
         let err = read::<Registry>(&*bench.door(), &clock, &limits, &files).unwrap_err();
         assert_eq!(err.reason().code(), "registry_corrupt", "{err}");
     }
-    let empty = Plain::new();
+    let (empty, begun) = (Plain::new(), clock.boottime());
     let err = read::<Registry>(&*empty.door(), &clock, &limits, &files).unwrap_err();
+    assert_eq!(clock.boottime(), begun, "nothing to wait for");
     assert_eq!(err.reason().code(), "registry_missing");
     assert_eq!(err.to_string(), format!("{} does not exist", empty.dir().join("registry.json").display()));
     std::fs::create_dir(empty.dir().join("registry.json")).unwrap();

@@ -1,6 +1,7 @@
-//! A door that fails, once, at a chosen call, in a chosen way.
+//! A door that fails in a chosen way: once, at a chosen call, or again and again for a while.
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
@@ -20,6 +21,8 @@ pub(crate) enum Fault {
     DeadAfter,
     /// A read returns half of what is there; other calls are left alone.
     Torn,
+    /// Of every so many calls, as many are answered as are lost; those that publish are always answered.
+    Spells,
 }
 
 impl Fault {
@@ -39,13 +42,20 @@ pub(crate) struct FaultyDoor<'a> {
     fault: Fault,
     calls: AtomicUsize,
     dead: AtomicBool,
+    op: OnceLock<Op>,
     /// Called after each call, whatever came of it.
     watch: &'a (dyn Fn() + Sync),
 }
 
 impl<'a> FaultyDoor<'a> {
     pub(crate) fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
-        Self { inner, at, fault, calls: AtomicUsize::new(0), dead: AtomicBool::new(false), watch }
+        let (calls, dead, op) = (AtomicUsize::new(0), AtomicBool::new(false), OnceLock::new());
+        Self { inner, at, fault, calls, dead, op, watch }
+    }
+
+    /// The chosen call.
+    pub(crate) fn op(&self) -> Option<Op> {
+        self.op.get().copied()
     }
 
     /// Was the chosen call made?
@@ -66,12 +76,19 @@ impl<'a> FaultyDoor<'a> {
         if self.dead.load(Ordering::SeqCst) {
             return err(Kind::Other);
         }
-        let strikes = self.calls.fetch_add(1, Ordering::SeqCst) == self.at;
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        let strikes = match self.fault {
+            Fault::Spells => (call / self.at).is_multiple_of(2) && !publishes(op),
+            _ => call == self.at,
+        };
+        if strikes {
+            let _ = self.op.set(op);
+        }
         self.dead
             .store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
         let result = match self.fault {
             Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
-            Fault::LostBefore if strikes => err(Kind::Ambiguous),
+            Fault::LostBefore | Fault::Spells if strikes => err(Kind::Ambiguous),
             Fault::LostAfter if strikes => run().and_then(|_| err(Kind::Ambiguous)),
             Fault::DeadAfter if strikes => run().and_then(|_| err(Kind::Other)),
             _ => run(),
@@ -79,6 +96,10 @@ impl<'a> FaultyDoor<'a> {
         (self.watch)();
         result
     }
+}
+
+pub(crate) fn publishes(op: Op) -> bool {
+    matches!(op, Op::Publish | Op::Sync)
 }
 
 impl Door for FaultyDoor<'_> {

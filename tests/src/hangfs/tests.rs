@@ -105,6 +105,7 @@ fn directories_and_renames_go_round() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "whether the file system locks is what is tested")]
 fn flock_excludes() {
     let given = Given::a_mirror();
     let open = || File::options().create(true).truncate(false).write(true).open(given.front("lock")).unwrap();

@@ -4,6 +4,7 @@
 // Marked as tests, so that their helpers may unwrap as tests do.
 #[cfg(test)]
 mod architecture;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod corruption;
@@ -18,11 +19,17 @@ mod hang;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod morpheus;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
 mod nimsforest;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;
+#[cfg(test)]
+mod rogue;
 #[cfg(test)]
 mod share;
 #[cfg(test)]

@@ -12,10 +12,10 @@ use forest_tests::{nats, process, stand_in};
 use rustix::process::Signal;
 
 /// A program that starts the stand-in with variables of its own: the agent hands none of its environment on.
-fn program(path: &Path, monitor: u16, fault: &str) {
+fn program(path: &Path, [monitor, cluster]: [u16; 2], fault: &str) {
     let (server, stand_in) = (nats::server(), stand_in::binary());
     let text = format!(
-        "#!/bin/sh\nexport STAND_IN_MONITOR={monitor} STAND_IN_CLUSTER=6222 {fault}\n\
+        "#!/bin/sh\nexport STAND_IN_MONITOR={monitor} STAND_IN_CLUSTER={cluster} {fault}\n\
          export STAND_IN_NATS_SERVER={}\nexec {} \"$@\"\n",
         server.display(),
         stand_in.display()
@@ -28,15 +28,20 @@ fn program(path: &Path, monitor: u16, fault: &str) {
 
 /// A node with the stand-in as its engine; `None` on a machine without IPv6, where NimsForest cannot run and the
 /// agent must say so.
-fn grove(fault: &str) -> Option<(Node, u16)> {
+fn grove(fault: &str) -> Option<(Node, [u16; 2])> {
     let mut grove = node("grove-node-1", Path::new("/replaced/below")).kind("nimsforest").prepare();
     let engine = grove.path("forest");
     // NimsForest monitors on every address of the machine, so the port must be one that nobody has.
-    let monitor = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
-    program(&engine, monitor, fault);
+    let free = || TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+    let [monitor, cluster] = [free(), free()];
+    program(&engine, [monitor, cluster], fault);
     let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
     let config = config.replace("/replaced/below", &engine.display().to_string());
     let config = config.replace(&format!("{}:8222", grove.ip), &format!("[::]:{monitor}"));
+    let config = config.replace(&format!("{}:6222", grove.ip), &format!("[::]:{cluster}"));
+    let listen = format!("{{ client: \"{ip}:4223\", cluster: \"{ip}:6223\" }}", ip = grove.ip);
+    let witness = nats::server().display().to_string();
+    let config = format!("{config}witness: {{ binary: {witness}, listen: {listen} }}\n");
     fs::write(grove.path("agent.yaml"), config).unwrap();
     grove.start();
     if own_ipv6().is_err() {
@@ -44,7 +49,7 @@ fn grove(fault: &str) -> Option<(Node, u16)> {
         assert_eq!(grove.stop(), Some(0));
         return None;
     }
-    Some((grove, monitor))
+    Some((grove, [monitor, cluster]))
 }
 
 #[test]
@@ -52,6 +57,8 @@ fn it_runs_is_probed_at_its_random_port_and_comes_back() {
     let Some((mut grove, _)) = grove("") else { return };
     let health = grove.until_pass();
     assert_eq!(health["engine"]["kind"], "nimsforest");
+    // Clustered from its start: itself and the witness.
+    assert_eq!(health["checks"]["nats:jetstream"][0]["observedValue"], 2);
     let view = fs::read_to_string(grove.path("run/registry.json")).unwrap();
     assert!(view.contains("grove-node-1"), "{view}");
     let engine = grove.engine_pid();
@@ -66,7 +73,7 @@ fn it_runs_is_probed_at_its_random_port_and_comes_back() {
 
 #[test]
 fn its_crash_loop_has_a_reason_of_its_own_and_its_data_is_left_alone() {
-    let Some((mut grove, monitor)) = grove("STAND_IN_FAULT=work_queue") else { return };
+    let Some((mut grove, ports)) = grove("STAND_IN_FAULT=work_queue") else { return };
     grove.until_pass();
     // The fault is one of the second start on the same directory.
     process::signal(grove.engine_pid(), Signal::KILL);
@@ -78,7 +85,7 @@ fn its_crash_loop_has_a_reason_of_its_own_and_its_data_is_left_alone() {
         grove.health()["engine"]["restarts"].as_u64().filter(|restarts| *restarts >= 1)
     });
     assert_eq!(grove.health()["engine"]["last_exit"]["code"], 1);
-    program(&grove.path("forest"), monitor, "");
+    program(&grove.path("forest"), ports, "");
     grove.until_pass();
     assert_eq!(fs::read_to_string(&kept).unwrap(), "data");
     assert_eq!(grove.stop(), Some(0));

@@ -41,7 +41,15 @@ impl Place {
     /// Keeps it.
     pub(super) fn save(self, path: &Path) -> Result<(), FileError> {
         let text = serde_json::to_vec(&self).unwrap_or_default();
-        files::put(&place_path(path), &text, 0o600)
+        let path = place_path(path);
+        // Synced it would cost the disk a sync a second, and a lost one costs some lines in a log.
+        match files::put_unsynced(&path, &text, 0o600) {
+            Err(err) if err.source.kind() == io::ErrorKind::NotFound => {
+                make_dir_of(&path)?;
+                files::put_unsynced(&path, &text, 0o600)
+            }
+            put => put,
+        }
     }
 }
 
@@ -53,7 +61,7 @@ impl LogFile {
     /// Opens or makes the file at `path`, to be read on from the place that was kept: from its end where none
     /// was, from its start where it has been cut since.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
+        let file = open_or_make(path)?;
         let found = file.metadata()?;
         let offset = match Place::load(path) {
             Some(place) if place.inode == found.ino() && place.offset > found.len() => 0,
@@ -106,7 +114,7 @@ impl LogFile {
         let held = self.file.metadata()?;
         let same = (found.dev(), found.ino()) == (held.dev(), held.ino());
         if !same {
-            self.file = open(&self.path)?;
+            self.file = open_or_make(&self.path)?;
             self.offset = 0;
         }
         Ok(!same)
@@ -121,12 +129,7 @@ impl LogFile {
         let from = if len <= room { 0 } else { len - max };
         self.file.seek(SeekFrom::Start(from))?;
         let copy = self.old(0);
-        let copied = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&copy)
+        let copied = with_dir(&copy, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))
             .and_then(|mut copy| io::copy(&mut (&self.file).take(room), &mut copy));
         if copied.is_err() {
             let _ = std::fs::remove_file(copy);
@@ -157,6 +160,23 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+/// Opens the log at `path`, to be read, and to be written at its end. It is made if need be, its directory too.
+pub(in crate::child) fn open_or_make(path: &Path) -> io::Result<File> {
+    with_dir(path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
+}
+
+/// A directory that somebody has deleted is made again.
+fn with_dir(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    match options.open(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            make_dir_of(path).map_err(io::Error::other)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
+}
+
+/// For its owner alone: what a child writes may be a secret.
+fn make_dir_of(path: &Path) -> Result<(), FileError> {
+    path.parent().map_or(Ok(()), files::private_dir)
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+pub(super) use self::file::open_or_make;
+
 use self::file::LogFile;
 use self::follower::Follower;
 use super::limits::LogLimits;

@@ -175,13 +175,21 @@ fn a_file_cut_or_replaced_by_someone_else_is_followed_on() {
 async fn a_log_that_cannot_be_opened_yet_is_followed_once_it_can_be() {
     let given = Given::new(|limits| limits.poll = Duration::from_millis(5));
     let dir = given.dir.path().join("later");
+    std::fs::write(&dir, "in the way").unwrap();
     let log = Log::follow(dir.join("engine.log"), given.limits.clone(), to_tracing("engine")).unwrap();
     log.child_ended().await;
-    std::fs::create_dir(&dir).unwrap();
-    std::fs::write(dir.join("engine.log.new"), "").unwrap();
-    std::fs::rename(dir.join("engine.log.new"), dir.join("engine.log")).unwrap();
+    std::fs::remove_file(&dir).unwrap();
+    log.followed().await;
+    // It makes the directory, too.
+    let opened = || OpenOptions::new().append(true).open(dir.join("engine.log")).ok();
+    let mut child = loop {
+        if let Some(child) = opened() {
+            break child;
+        }
+        log.followed().await;
+    };
+    log.followed().await;
     let mut state = log.state();
-    let mut child = OpenOptions::new().append(true).open(dir.join("engine.log")).unwrap();
     writeln!(child, "here").unwrap();
     let seen = state.wait_for(|state| state.tail == ["here"]);
     tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! A small model of a whole forest: agents that follow the plan, servers that make a group where they can, and a
 //! world that kills them and takes the share away. As cruel as the oldest server: two servers on empty stores
-//! that meet while no member runs make a group of their own at once. A join is over before the next fault.
+//! that meet make a group of their own at once, even beside a leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,38 +88,26 @@ impl Forest {
             .filter(|(name, server)| voters.contains(*name) && server.group == Some(1))
             .map(|(name, _)| name.clone())
             .collect();
-        let mut began = 0;
-        if !voters.is_empty() && up.len() * 2 > voters.len() {
-            let leader = leader.filter(|name| up.contains(name)).or_else(|| up.last().cloned());
-            let mut joined = BTreeSet::new();
-            for (name, server) in servers.iter_mut().filter(|(_, server)| server.group.is_none()) {
-                server.group = Some(1);
-                joined.insert(name.clone());
+        let mut empty: Vec<_> = servers.iter_mut().filter(|(_, server)| server.group.is_none()).collect();
+        if empty.len() >= 2 {
+            let names = empty.iter_mut().map(|(name, server)| {
+                server.group = Some(number);
+                (*name).clone()
+            });
+            let names: BTreeSet<_> = names.collect();
+            self.groups = number;
+            if number == 1 {
+                self.leader = names.last().cloned();
+                self.voters = names;
             }
+        } else if !voters.is_empty() && up.len() * 2 > voters.len() {
+            empty.into_iter().for_each(|(_, server)| server.group = Some(1));
             // One that was taken out and is started again comes back.
             let back = servers.iter().filter(|(_, server)| server.group == Some(1) && !server.out);
-            joined.extend(back.map(|(name, _)| name.clone()));
-            self.voters.extend(joined);
-            self.leader = leader;
-        } else {
-            let alone = !servers.values().any(|server| server.group == Some(1));
-            let empty: Vec<_> = servers.iter_mut().filter(|(_, server)| server.group.is_none()).collect();
-            if alone && empty.len() >= 2 {
-                began = 1;
-                let names: BTreeSet<_> = empty
-                    .into_iter()
-                    .map(|(name, server)| {
-                        server.group = Some(number);
-                        name.clone()
-                    })
-                    .collect();
-                if number == 1 {
-                    self.leader = names.last().cloned();
-                    self.voters = names;
-                }
-            }
+            let back: Vec<_> = back.map(|(name, _)| name.clone()).collect();
+            self.leader = leader.filter(|name| up.contains(name)).or_else(|| up.last().cloned());
+            self.voters.extend(back);
         }
-        self.groups += began;
     }
 
     /// One pass of one agent.
@@ -156,6 +144,12 @@ impl Forest {
         if plan.engine == EnginePlan::Run && record.is_some() {
             node.engine.runs = true;
             node.engine.begun = true;
+        }
+        if let EnginePlan::TakeTurn(before) = &plan.engine {
+            self.change(|secrets| secrets.take_turn(&id.parse().unwrap(), before.as_deref()));
+        }
+        if plan.ends_turn {
+            self.change(|secrets| secrets.end_turn(&id.parse().unwrap()));
         }
         self.act(&mut node, id, &plan.witness);
         self.nodes.insert(id.to_owned(), node);
@@ -203,6 +197,9 @@ impl Forest {
                 stored: witness.is_some_and(|server| server.begun),
             },
             member_reports_leader: leads && elsewhere,
+            turn_is_stale: record
+                .and_then(|record| self.nodes.get(record.joining.as_ref()?))
+                .is_some_and(|node| !node.engine.runs && !node.agent),
             own_reports_leader: leads && joined,
             group: group.as_ref().filter(|_| joined),
         })
@@ -218,6 +215,10 @@ impl Forest {
                 (server.runs, server.begun) = (true, true);
             }
             WitnessPlan::Take => self.change(|secrets| secrets.take_witness(&id.parse().unwrap())),
+            WitnessPlan::RemoveGhost(name) => {
+                assert!(self.voters.len() > ENOUGH && name.starts_with('w'));
+                self.voters.remove(name);
+            }
             WitnessPlan::StepDown(duty) => {
                 assert_eq!(self.leader.as_deref(), Some(duty.name.as_str()));
                 self.leader = self.voters.iter().find(|name| **name != duty.name).cloned();

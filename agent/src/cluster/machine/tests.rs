@@ -31,6 +31,7 @@ struct World {
     engine_runs: bool,
     witness: WitnessState,
     member_reports_leader: bool,
+    turn_is_stale: bool,
     own_reports_leader: bool,
     group: Option<Group>,
 }
@@ -47,6 +48,7 @@ impl World {
             engine_runs: self.engine_runs,
             witness: self.witness,
             member_reports_leader: self.member_reports_leader,
+            turn_is_stale: self.turn_is_stale,
             own_reports_leader: self.own_reports_leader,
             group: self.group.as_ref(),
         })
@@ -63,9 +65,15 @@ impl World {
             engine_runs: false,
             witness: WitnessState::default(),
             member_reports_leader: false,
+            turn_is_stale: false,
             own_reports_leader: false,
             group: None,
         }
+    }
+
+    /// It is this node's turn to join.
+    fn turn(&mut self, node: &str) {
+        self.record.as_mut().unwrap().joining = Some(node.to_owned());
     }
 
     /// A founder whose group of `real` nodes and the witness is well.
@@ -110,8 +118,19 @@ fn a_founder_starts_both_and_keeps_them() {
 fn a_founder_rebuilt_empty_waits_and_then_joins() {
     let rebuilt = World { marker: None, ..World::founder() };
     assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::Founder("n1".to_owned())));
-    let joins = World { member_reports_leader: true, ..rebuilt }.decide();
-    assert_eq!((joins.engine, joins.phase), (EnginePlan::Run, Some(Phase::Joining)));
+    let mut joins = World { member_reports_leader: true, ..rebuilt };
+    assert_eq!(joins.decide().engine, EnginePlan::TakeTurn(None));
+    joins.turn("n2");
+    assert_eq!(joins.decide().engine, EnginePlan::TakeTurn(Some("n2".to_owned())), "no node any more");
+    joins.nodes = names(2);
+    assert_eq!(joins.decide().engine, EnginePlan::Wait(Wait::Turn("n2".to_owned())));
+    let stale = World { turn_is_stale: true, ..joins.clone() };
+    assert_eq!(stale.decide().engine, EnginePlan::TakeTurn(Some("n2".to_owned())));
+    joins.turn("n1");
+    let plan = joins.decide();
+    assert_eq!((plan.engine, plan.phase, plan.ends_turn), (EnginePlan::Run, Some(Phase::Joining), false));
+    let joined = World { engine_runs: true, own_reports_leader: true, group: Some(group(2, &[])), ..joins };
+    assert!(joined.decide().ends_turn);
 }
 
 #[test]
@@ -152,6 +171,16 @@ fn a_forest_that_falls_below_three_gets_a_witness_again() {
 }
 
 #[test]
+fn a_witness_of_before_that_is_still_counted_is_taken_out_by_the_leaders_node() {
+    let mut left = group(3, &["w-n2-1"]);
+    left.members[3].current = false;
+    let world = World { record: Some(record(None)), group: Some(left.clone()), ..World::grown(3) };
+    assert_eq!(world.decide().witness, WitnessPlan::RemoveGhost("w-n2-1".to_owned()));
+    let other = Group { leader: "n2".to_owned(), ..left };
+    assert_eq!(World { group: Some(other), ..world }.decide().witness, WitnessPlan::Absent);
+}
+
+#[test]
 fn lost_secrets_are_never_made_anew_beside_others() {
     assert_eq!(secrets_due(false, false, true), SecretsDue::Refuse);
     assert_eq!(secrets_due(false, true, true), SecretsDue::PutBack);
@@ -162,7 +191,12 @@ fn worlds() -> impl Strategy<Value = World> {
     let phases = prop_oneof![Just(Phase::Founding), Just(Phase::Joining), Just(Phase::Member)];
     let markers = proptest::option::of((prop_oneof![Just("f1"), Just("f0")], phases));
     let keepers = prop_oneof![Just(Some("n1")), Just(Some("n2")), Just(None)];
-    let records = proptest::option::of(keepers.prop_map(record));
+    let turns = prop_oneof![Just(None), Just(Some("n1")), Just(Some("n2"))];
+    let records = (keepers, turns).prop_map(|(keeper, turn)| {
+        let joining = turn.map(str::to_owned);
+        Record { joining, ..record(keeper) }
+    });
+    let records = proptest::option::of(records);
     let stores =
         prop_oneof![Just(Store::Empty), Just(Store::Begun), Just(Store::Clustered), Just(Store::Standalone)];
     let members = proptest::collection::vec((1usize..6, any::<bool>()), 0..6);
@@ -174,19 +208,22 @@ fn worlds() -> impl Strategy<Value = World> {
             let leader = list.get(leader).map_or("n1".to_owned(), |member| member.name.clone());
             Group { leader, members: list }
         });
-    let flags = any::<[bool; 6]>();
+    let flags = any::<[bool; 7]>();
     (0usize..6, records, markers, stores, proptest::option::of(groups), flags).prop_map(
-        |(count, record, marker, store, group, [fresh, engine_runs, runs, stored, member, own])| World {
-            nodes: names(count),
-            record,
-            fresh,
-            marker: marker.map(|(founding, phase)| Marker { founding: founding.to_owned(), phase }),
-            store,
-            engine_runs,
-            witness: WitnessState { runs, stored },
-            member_reports_leader: member,
-            own_reports_leader: own,
-            group,
+        |(count, record, marker, store, group, [fresh, engine_runs, runs, stored, member, own, stale])| {
+            World {
+                nodes: names(count),
+                record,
+                fresh,
+                marker: marker.map(|(founding, phase)| Marker { founding: founding.to_owned(), phase }),
+                store,
+                engine_runs,
+                witness: WitnessState { runs, stored },
+                member_reports_leader: member,
+                turn_is_stale: stale,
+                own_reports_leader: own,
+                group,
+            }
         },
     )
 }
@@ -202,6 +239,9 @@ proptest! {
         if plan.engine == EnginePlan::Run && !world.member_reports_leader {
             prop_assert_eq!(&world.record.as_ref().unwrap().founder, "n1");
             prop_assert_eq!(&world.marker, &marker("f1", Phase::Founding));
+        }
+        if plan.engine == EnginePlan::Run && world.marker != marker("f1", Phase::Founding) {
+            prop_assert_eq!(world.record.as_ref().unwrap().joining.as_deref(), Some("n1"));
         }
         // Whoever joins has said so before.
         if plan.engine == EnginePlan::Run && world.marker != marker("f1", Phase::Founding) {

@@ -26,6 +26,20 @@ async fn jobs_run_one_after_another_in_one_named_thread() {
     assert_eq!(threads[0].2.as_deref(), Some("lane-test"));
 }
 
+#[tokio::test]
+async fn idle_waits_for_the_running_job_and_not_for_ever() {
+    let lane = Lane::new("lane-test");
+    assert!(lane.idle(Duration::ZERO).await);
+    let (release, job) = blocked();
+    let running = lane.run("running", LONG, job);
+    tokio::pin!(running);
+    assert!(futures::poll!(&mut running).is_pending());
+    assert!(!lane.idle(SHORT).await);
+    drop(release);
+    assert!(lane.idle(LONG).await && lane.busy_since().is_none());
+    assert_eq!(running.await.unwrap(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_overdue_job_is_named_to_its_caller_and_at_once_to_the_next() {
     let lane = Lane::new("lane-test");
@@ -66,7 +80,7 @@ async fn the_late_result_is_dropped_and_the_lane_is_free_again() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LONG, free).await.expect("the lane is free again");
+    timeout(LONG, free).await.expect("the lane is free again");
     assert_eq!(Arc::strong_count(&dropped), 1);
 }
 
@@ -114,7 +128,7 @@ async fn a_cancelled_caller_leaves_its_job_running_and_the_deadline_stands() {
     let (release, job) = blocked();
     {
         let call = lane.run("abandoned", SHORT, job);
-        let gone = tokio::time::timeout(Duration::ZERO, call).await;
+        let gone = timeout(Duration::ZERO, call).await;
         assert!(gone.is_err());
     }
     let next = lane.run("next", LONG, || 2).await.unwrap_err();

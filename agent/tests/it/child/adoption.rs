@@ -73,6 +73,59 @@ async fn found_again_whatever_became_of_the_record() {
 }
 
 #[tokio::test]
+async fn another_installation_at_the_same_path_is_left_alone() {
+    let place = Place::new(LIVES);
+    let handle = place.supervise();
+    handle.want(Want::Run(place.command()));
+    let pid = running(&handle).await;
+    handle.detach().await;
+    // What another mount namespace has at that path is all its own.
+    std::fs::remove_file(place.dir.path().join("instance")).unwrap();
+    std::fs::remove_file(place.records()).unwrap();
+
+    let handle = place.supervise();
+    handle.want(Want::Run(place.command()));
+    assert_ne!(running(&handle).await, pid);
+    assert!(alive(pid));
+    handle.shutdown().await.unwrap();
+    assert!(alive(pid));
+}
+
+#[tokio::test]
+async fn what_a_dead_child_left_running_is_ended_and_not_taken_for_it() {
+    let place = Place::new("setsid sleep 1000 & exec sleep 1000");
+    let mut agent = Agent::start(&place, false);
+    let pid: i32 = agent.says().parse().unwrap();
+    eventually("it has a child of its own", || place.leaders().len() == 2).await;
+    let left: Vec<i32> = place.leaders().into_iter().filter(|leader| *leader != pid).collect();
+    drop(agent);
+    signal(pid, Signal::KILL);
+    eventually("it is gone", || !alive(pid)).await;
+
+    let handle = place.supervise();
+    handle.want(Want::Run(place.command()));
+    let new = running(&handle).await;
+    assert!(!left.contains(&new) && !handle.status().borrow().adopted);
+    assert!(!alive(left[0]));
+    handle.shutdown().await.unwrap();
+    place.nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_deleted_log_directory_is_made_again() {
+    let place = Place::new("echo up; exec sleep 1000");
+    let handle = place.supervise();
+    handle.want(Want::Run(place.command()));
+    let pid = running(&handle).await;
+    wait_for(&handle, "its first line", |status| status.log_tail == ["up"]).await;
+    std::fs::remove_dir_all(place.dir.path().join("log")).unwrap();
+    signal(pid, Signal::KILL);
+    wait_for(&handle, "its restart", |status| status.restarts == 1 && status.pid().is_some()).await;
+    wait_for(&handle, "its second line", |status| status.log_tail == ["up", "up"]).await;
+    handle.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn another_command_waits_for_the_next_start() {
     let place = Place::new(LIVES);
     let handle = place.supervise();

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
 use crate::registry::door::Base;
@@ -47,6 +47,20 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_is_private() {
         assert_eq!(mode("file"), due);
         fs::set_permissions(dir.path().join("file"), fs::Permissions::from_mode(0o644)).unwrap();
     }
+}
+
+/// Another user's can be made by root alone; to anybody else the file stays one's own.
+#[test]
+fn a_replaced_file_keeps_its_owner_and_group_where_that_is_allowed() {
+    let (dir, door) = door();
+    let path = dir.path().join("file");
+    door.write_new("file", b"1").unwrap();
+    let _ = std::os::unix::fs::chown(&path, Some(12345), Some(23456));
+    let owner = || fs::metadata(&path).map(|file| (file.uid(), file.gid())).unwrap();
+    let due = owner();
+    door.write_new("staged", b"2").unwrap();
+    publish(&door, "staged", "file").unwrap();
+    assert_eq!((owner(), fs::read(&path).unwrap()), (due, b"2".to_vec()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::*;
 use crate::registry::clock::VirtualClock;
 use crate::registry::document::join;
 use crate::registry::fs::FsDoor;
+use crate::registry::sweep::sweep;
 use crate::registry::waiter::{TakeError, take};
 
 struct Bench {
@@ -116,6 +117,26 @@ fn a_lease_without_its_nonce_is_free() {
         assert!(bench.clock.boottime() < Duration::from_secs(1));
         assert_eq!(bench.names(""), [""; 0]);
     }
+}
+
+#[test]
+fn a_directory_in_the_lease_hinders_nobody_and_is_swept() {
+    let bench = Bench::new();
+    bench.leave(&["stray.json"]);
+    bench.door.mkdir(&join(LEASE, "dir")).unwrap();
+    bench.door.write_new(&join(LEASE, "dir/file"), b"").unwrap();
+    let me = Owner::current("me");
+    taken(take(bench.cx(&me))).release();
+    let names = bench.names("");
+    assert!(matches!(&names[..], [one] if one.starts_with(GONE)), "{names:?}");
+
+    bench.door.mkdir(&format!("{GONE}a")).unwrap();
+    bench.door.write_new(&format!("{PREPARED}b"), b"").unwrap();
+    sweep(&bench.cx(&me));
+    assert_eq!(bench.names("").len(), 3, "too young");
+    bench.clock.advance(bench.limits.stranded + Duration::from_secs(1));
+    sweep(&bench.cx(&me));
+    assert_eq!(bench.names(""), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `make bench`: figures, each beside the thing to beat, measured in the same run and in turn.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
+mod plant;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -24,7 +26,10 @@ const THREADS: usize = 16;
 const UPDATES: usize = 20;
 
 fn main() -> ExitCode {
-    let done = start_to_healthy().and_then(|()| health_while_hanging()).and_then(|()| updates());
+    let done = start_to_healthy()
+        .and_then(|()| health_while_hanging())
+        .and_then(|()| updates())
+        .and_then(|()| plant::run());
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -145,6 +150,7 @@ fn leased(dir: &Path, mark: &str) {
     update(&door, &SystemClock, &owner, &limits, &options, change).expect("it is written");
 }
 
+#[expect(clippy::disallowed_methods, reason = "the bare lock that the registry's algorithm is compared with")]
 fn flocked(dir: &Path, mark: &str) {
     let path = dir.join("registry.json");
     let lock = fs::File::create(dir.join("lock")).expect("a lock file");
@@ -156,7 +162,7 @@ fn flocked(dir: &Path, mark: &str) {
     fs::rename(&temp, &path).expect("it is renamed");
 }
 
-fn row(what: &str, times: &mut [Duration]) {
+pub(crate) fn row(what: &str, times: &mut [Duration]) {
     times.sort();
     let at = |part: f64| {
         #[expect(

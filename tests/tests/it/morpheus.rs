@@ -1,0 +1,155 @@
+//! morpheus with real agents and real nats-servers: forests side by side, and a laptop that dies in the middle.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use forest_tests::node::built;
+use forest_tests::process::{self, signal};
+use forest_tests::wait::{random_moment, until};
+use forest_tests::{http, nats};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A laptop with a state directory of its own; dropped, nothing of it runs any more.
+struct Laptop {
+    state: tempfile::TempDir,
+    engine: PathBuf,
+}
+
+impl Laptop {
+    fn new() -> Self {
+        Self { state: tempfile::tempdir().unwrap(), engine: nats::server() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(built("morpheus"));
+        command
+            .args(args)
+            .args(["--json", "--yes"])
+            .env("XDG_STATE_HOME", self.state.path())
+            .stdin(Stdio::null());
+        if args[0] == "plant" {
+            command.arg("--engine-binary").arg(&self.engine);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> (Option<i32>, Value) {
+        let Output { status, stdout, .. } = self.command(args).output().unwrap();
+        (status.code(), serde_json::from_slice(&stdout).unwrap_or_default())
+    }
+
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> Value {
+        let (code, value) = self.run(args);
+        assert_eq!(code, Some(0), "{args:?}: {value:#}");
+        value
+    }
+
+    fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Starts a command, kills it with -9 at a random moment, and runs it again to its end.
+    fn interrupted(&self, args: &[&str], longest: Duration) -> Value {
+        let mut child = self.start(args);
+        random_moment(longest);
+        let _ = child.kill();
+        child.wait().unwrap();
+        self.done(args)
+    }
+
+    /// The members as `status` names them, each of whose servers must have the whole cluster.
+    fn members(&self, forest: &str) -> Vec<String> {
+        // A node that just joined may still be catching up.
+        let status = until("the forest is well", || {
+            let (code, status) = self.run(&["status", forest]);
+            (code == Some(0)).then_some(status)
+        });
+        let nodes = status["nodes"].as_array().unwrap();
+        for node in nodes {
+            let jsz = format!("{}:8222", node["ip"].as_str().unwrap()).parse().unwrap();
+            // The witness leaves once all real nodes are there.
+            until("the meta group is the nodes", || {
+                let answer = http::get(jsz, "/jsz").ok()?.json();
+                (answer["meta_cluster"]["cluster_size"] == nodes.len()).then_some(())
+            });
+        }
+        nodes.iter().map(|node| node["node_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn processes(&self) -> Vec<(u32, String)> {
+        process::of_directory(self.state.path())
+    }
+}
+
+impl Drop for Laptop {
+    fn drop(&mut self) {
+        for (pid, _) in self.processes() {
+            signal(pid, Signal::KILL);
+        }
+    }
+}
+
+fn names(forest: &str, range: std::ops::RangeInclusive<usize>) -> Vec<String> {
+    range.map(|n| format!("{forest}-node-{n}")).collect()
+}
+
+#[test]
+fn two_forests_of_three_side_by_side() {
+    let laptop = Laptop::new();
+    laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+    laptop.done(&["plant", "local", "medium", "--name", "wood"]);
+    assert_eq!(laptop.members("grove"), names("grove", 1..=3));
+    assert_eq!(laptop.members("wood"), names("wood", 1..=3));
+    let (code, refused) = laptop.run(&["plant", "local", "small", "--name", "grove"]);
+    assert_eq!(code, Some(1), "{refused:#}");
+    let (code, _) = laptop.run(&["status", "grave"]);
+    assert_eq!(code, Some(3));
+    laptop.done(&["teardown", "grove"]);
+    assert_eq!(laptop.members("wood"), names("wood", 1..=3), "the other forest has not noticed");
+    laptop.done(&["teardown", "wood"]);
+    assert_eq!(laptop.processes(), []);
+}
+
+#[test]
+fn a_laptop_killed_in_the_middle_finishes_when_asked_again() {
+    let laptop = Laptop::new();
+    laptop.interrupted(&["plant", "local", "medium", "--name", "grove"], Duration::from_secs(3));
+    assert_eq!(laptop.members("grove"), names("grove", 1..=3));
+    let mut child = laptop.start(&["grow", "grove", "--nodes", "2"]);
+    random_moment(Duration::from_secs(3));
+    let _ = child.kill();
+    child.wait().unwrap();
+    laptop.done(&["grow", "grove", "--repair"]);
+    let grown = laptop.members("grove");
+    assert!((3..=5).contains(&grown.len()), "{grown:?}");
+    laptop.interrupted(&["grow", "grove", "--repair"], Duration::from_secs(1));
+    assert_eq!(laptop.members("grove"), grown);
+    let mut child = laptop.start(&["teardown", "grove"]);
+    random_moment(Duration::from_secs(2));
+    let _ = child.kill();
+    child.wait().unwrap();
+    // Gone already, if it was quicker than its end.
+    let (code, value) = laptop.run(&["teardown", "grove"]);
+    assert!(matches!(code, Some(0 | 3)), "{value:#}");
+    assert_eq!(laptop.processes(), []);
+    assert_eq!(laptop.done(&["list"])["forests"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn everything_killed_comes_back_by_repair() {
+    let laptop = Laptop::new();
+    laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+    for (pid, _) in laptop.processes() {
+        signal(pid, Signal::KILL);
+    }
+    until("all are dead", || laptop.processes().is_empty().then_some(()));
+    let (code, status) = laptop.run(&["status", "grove"]);
+    assert_eq!(code, Some(4), "{status:#}");
+    laptop.done(&["grow", "grove", "--repair"]);
+    assert_eq!(laptop.members("grove"), names("grove", 1..=3));
+    laptop.done(&["teardown", "grove"]);
+    assert_eq!(laptop.processes(), []);
+}

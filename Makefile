@@ -4,7 +4,10 @@
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 
-.PHONY: help demo test lint fmt doc deny bench tools build-tools
+# Tests of several nodes at once: slower, and told apart from those that every change runs.
+FORESTS = cluster::faults cluster::growth cluster::chaos morpheus:: network::
+
+.PHONY: help demo test forests chaos lint fmt doc deny bench tools build-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,8 +16,16 @@ demo: tools ## one node, then a forest of three, on this machine, with a real na
 	cargo build -q --locked --workspace --bins
 	$(NATS) target/debug/demo
 
-test: tools ## all tests, with both versions of nats-server
-	$(NATS) cargo test --workspace --locked
+test: tools ## the tests of every part and of one node, with both versions of nats-server
+	$(NATS) cargo test --workspace --locked -- $(addprefix --skip ,$(FORESTS))
+
+forests: tools ## the tests of whole forests: growing, founding, hosts in namespaces, morpheus
+	cargo build -q --locked --workspace --bins
+	$(NATS) cargo test --locked -p forest-tests --test it -- --test-threads=1 $(FORESTS)
+
+chaos: tools ## twenty seeded rounds of kill -9 at random moments of growing
+	cargo build -q --locked --workspace --bins
+	$(NATS) FOREST_CHAOS_ROUNDS=20 cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
 
 lint: build-tools ## formatting and clippy
 	cargo fmt --all --check

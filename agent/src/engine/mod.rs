@@ -1,6 +1,6 @@
 //! The engine: the child with the NATS server in it, nats-server itself or NimsForest.
 //!
-//! What is here: how the child is started ([`spec`], [`nats_server`], [`nimsforest`]), where its executable comes
+//! What is here: how the child is started ([`nats_server`], [`nimsforest`]), where its executable comes
 //! from ([`binary`], [`download`]), how it answers ([`probe`], [`verdict`]) and what its last words mean
 //! ([`diagnose`], [`ports`]). Running it is the supervisor's work; when, is the driver's. Nothing here deletes
 //! data, and nothing here touches the share.

@@ -24,7 +24,7 @@ pub struct EventRecord {
     pub message: String,
 }
 
-/// A ring of the last [`KEPT`] changes, oldest first; a clone shares it.
+/// A ring of the last hundred changes, oldest first; a clone shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Events(Arc<VecDeque<EventRecord>>);
 

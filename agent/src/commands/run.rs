@@ -27,6 +27,9 @@ use crate::{logging, probe, systemd};
 /// How long a newer agent may take to say its version before it is believed to be broken.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long an end waits for an update of the registry that is under way: it holds the lease.
+const UPDATE_BOUND: Duration = Duration::from_secs(10);
+
 pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
     // Before there is any other thread, and before anything takes time.
     let signals = Signals::block().map_err(|err| Failure::new("no_signals", err))?;
@@ -114,8 +117,9 @@ async fn serve(
     let (observer, observations) = mpsc::channel(4);
     let prober = tokio::spawn(probe::run(Arc::clone(&settings), runs, for_prober, observer));
     let (wanter, wants) = mpsc::unbounded_channel();
+    let (steps, updates) = steps::all(&settings, environment.limits(), kept, &wanter, environment.path());
     let parts = Parts {
-        steps: steps::all(&settings, environment.limits(), kept, &wanter, environment.path()),
+        steps,
         seen,
         children,
         observations,
@@ -132,6 +136,9 @@ async fn serve(
     answering.abort();
     stop.cancel();
     server.stopped().await;
+    if !updates.idle(UPDATE_BOUND).await {
+        tracing::warn!("an update of the registry is left unfinished; the next updater takes its lease away");
+    }
     listener.close().await;
     Ok(ending)
 }

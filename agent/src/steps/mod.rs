@@ -32,8 +32,11 @@ pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;
 pub use witness::WitnessStep;
 
+/// Steps in their order.
+pub type Steps = Vec<(StepName, Arc<dyn Step>)>;
+
 /// Every step for this node, in order. What they want of the children goes to `wants`; `path` is where programs
-/// are looked up.
+/// are looked up. Beside them the lane in which the registry is updated.
 #[must_use]
 pub fn all(
     settings: &Arc<Settings>,
@@ -41,7 +44,7 @@ pub fn all(
     kept: Kept,
     wants: &Wants,
     path: Option<&OsStr>,
-) -> Vec<(StepName, Arc<dyn Step>)> {
+) -> (Steps, Arc<Lane>) {
     let lane = Arc::new(Lane::new("registry-read"));
     let registrar = Registrar::new(Arc::clone(settings), limits, Arc::clone(&lane));
     let keeper = SecretsKeeper::new(registrar.clone());
@@ -50,7 +53,8 @@ pub fn all(
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
     let engine = EngineStep::new(Arc::clone(settings), has_witness, keeper.clone(), wants.clone());
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
-    vec![
+    let updates = Arc::clone(&registrar.updates);
+    let steps: Steps = vec![
         (StepName::Address, Arc::new(AddressStep::new(settings.address))),
         (StepName::Share, Arc::new(DirStep::new(settings, lane))),
         (StepName::NodeInfo, Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node))),
@@ -60,7 +64,8 @@ pub fn all(
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Witness, Arc::new(witness)),
         (StepName::Engine, Arc::new(engine)),
-    ]
+    ];
+    (steps, updates)
 }
 
 /// What tells this installation from another with the same id: a digest of machine-id and state_dir. A machine

@@ -296,7 +296,14 @@ async fn look(registrar: Registrar, kept: Kept, seen: Seen) -> Looked {
             let message = "the registry waits for the forest's secrets, which come first";
             return Looked::with(Err(Fault::new(Reason::SecretsMissing, message)), facts);
         }
-        Err(err) => return Looked::with(unread(&registrar, &err), facts),
+        Err(err) => {
+            let result = match unread(&registrar, &err) {
+                // The secrets come first: an act would only say that they are not there.
+                Ok(Look::Differs(fault)) if seen.secrets.is_none() => Err(fault),
+                result => result,
+            };
+            return Looked::with(result, facts);
+        }
     };
     let registry = snapshot.doc;
     let settings = &registrar.settings;

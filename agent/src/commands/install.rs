@@ -31,8 +31,11 @@ pub(super) fn run(common: &Common, environment: &Environment) -> CommandResult {
     if common.json {
         print_json(&json!({"unit": UNIT_PATH, "action": if changed { "written" } else { "none" }}));
     } else {
-        let what =
-            if changed { "written, enabled and started" } else { "stands as it should, enabled and started" };
+        let what = if changed {
+            "written, enabled and started (an agent that ran already takes a changed unit up at its next restart)"
+        } else {
+            "stands as it should, enabled and started"
+        };
         print(&format!("{UNIT_PATH}: {what}; see `systemctl status forest-agent`"));
     }
     Ok(ExitCode::SUCCESS)
@@ -49,7 +52,7 @@ fn install(common: &Common, environment: &Environment) -> anyhow::Result<bool> {
         systemctl(&["daemon-reload"])?;
     }
     systemctl(&["enable", "--quiet", UNIT_NAME])?;
-    // `start` leaves a running agent alone; a changed unit is taken up by a reload in place, engine untouched.
+    // `start` leaves a running agent alone: whether and when to restart it is for a person to say.
     systemctl(&["start", UNIT_NAME])?;
     Ok(changed)
 }

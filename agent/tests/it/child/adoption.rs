@@ -14,6 +14,17 @@ use super::kit::{LIVES, Place, Stranger, alive, eventually, running, signal, wai
 /// Counts its lines, so that one that is lost is missed.
 const COUNTS: &str = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done";
 
+/// What a process has in its environment. It reads as empty while the process executes another program.
+async fn environ(pid: u32) -> String {
+    let text = std::cell::RefCell::default();
+    eventually("its environment", || {
+        text.replace(std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap());
+        !text.borrow().is_empty()
+    })
+    .await;
+    text.into_inner()
+}
+
 #[tokio::test]
 async fn the_next_agent_adopts_what_a_killed_one_left_and_its_log_goes_on() {
     let place = Place::new(COUNTS);
@@ -137,7 +148,7 @@ async fn another_command_waits_for_the_next_start() {
     signal(pid, Signal::KILL);
     let taken = |status: &ChildStatus| status.restarts == 1 && !status.pending_change;
     let status = wait_for(&handle, "the change is taken", taken).await;
-    let environ = std::fs::read_to_string(format!("/proc/{}/environ", status.pid().unwrap())).unwrap();
+    let environ = environ(status.pid().unwrap()).await;
     assert!(environ.contains("FOREST_AGENT_CHILD=") && !environ.contains("CARGO"), "{environ}");
     handle.shutdown().await.unwrap();
 }

@@ -50,17 +50,16 @@ impl Limits {
         }
     }
 
-    /// Makes sure that there are kept limits: those that there are, or new ones for this machine.
+    /// Keeps these limits, those that the engine is started with, unless there are kept ones already.
     ///
     /// # Errors
-    /// As [`Limits::kept_or_derived`]; [`Reason::StateDir`] also where limits.json cannot be written.
-    pub fn freeze(state_dir: &Path, data_dir: &Path) -> Result<(), Fault> {
+    /// [`Reason::StateDir`] where limits.json can be neither read nor written.
+    pub fn freeze(self, state_dir: &Path) -> Result<(), Fault> {
         let path = state_dir.join(FILE_NAME);
         if read(&path)?.is_some() {
             return Ok(());
         }
-        let limits = Self::kept_or_derived(state_dir, data_dir)?;
-        let text = serde_json::to_string(&limits).map_err(|err| state_dir_fault(chain(&err)))?;
+        let text = serde_json::to_string(&self).map_err(|err| state_dir_fault(chain(&err)))?;
         files::put(&path, text.as_bytes(), 0o600).map_err(|err| state_dir_fault(chain(&err)))
     }
 }
@@ -114,19 +113,17 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_frozen_once_kept() {
+    fn limits_are_frozen_as_the_engine_was_given_them() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = || {
-            Limits::freeze(dir.path(), dir.path()).unwrap();
-            Limits::kept_or_derived(dir.path(), dir.path()).unwrap()
-        };
-        let first = keep();
-        let other = Limits { max_memory: first.max_memory + MIB, ..first };
-        fs::write(dir.path().join(FILE_NAME), serde_json::to_string(&other).unwrap()).unwrap();
-        assert_eq!(keep(), other);
+        let kept_or_derived = || Limits::kept_or_derived(dir.path(), dir.path()).unwrap();
+        let given = Limits { max_memory: 33 * MIB, max_file: 34 * MIB };
+        given.freeze(dir.path()).unwrap();
+        assert_eq!(kept_or_derived(), given, "whatever space there is by now");
+        Limits { max_file: 35 * MIB, ..given }.freeze(dir.path()).unwrap();
+        assert_eq!(kept_or_derived(), given, "the first ones stay");
         fs::write(dir.path().join(FILE_NAME), "{").unwrap();
-        let anew = keep();
-        assert_eq!(anew.max_memory, first.max_memory);
+        given.freeze(dir.path()).unwrap();
+        assert_eq!(kept_or_derived(), given, "damaged ones are no limits");
     }
 
     #[test]

@@ -219,8 +219,8 @@ impl EngineStep {
         if let Some((founding, phase)) = &run.note {
             MarkerFile::new(&self.settings.state_dir).write(founding, *phase)?;
         }
-        if self.settings.engine.kind == EngineKind::NatsServer {
-            Limits::freeze(&self.settings.state_dir, &self.settings.engine.data_dir)?;
+        if let Some(limits) = run.limits {
+            limits.freeze(&self.settings.state_dir)?;
         }
         let draft = run.planned.write_draft()?;
         Ok((run, draft))
@@ -274,6 +274,9 @@ enum Wanted {
 /// A start, or a run, of the engine.
 struct Run {
     planned: Planned,
+    /// Those that the configuration bears: worked out anew, they would follow the free space of the moment, and
+    /// no server takes other ones while it runs.
+    limits: Option<Limits>,
     /// What is to be noted first: the founding, and how far this node has come.
     note: Option<(String, Phase)>,
     /// It has joined, and others may.
@@ -301,7 +304,7 @@ fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted,
     if settings.engine.kind == EngineKind::Nimsforest && !(has_witness && situation.may_be_clustered()) {
         // With nobody to make up a quorum with, a lone node that expects a cluster would never elect a leader.
         let planned = plan(nimsforest::Lone::Standalone)?;
-        return Ok(Wanted::Run(Run { planned, note: None, ends_turn: false }));
+        return Ok(Wanted::Run(Run { planned, limits: None, note: None, ends_turn: false }));
     }
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
@@ -309,11 +312,14 @@ fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted,
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
-            let planned = match settings.engine.kind {
-                EngineKind::NatsServer => nats_server_plan(settings, &situation, record, address)?,
-                EngineKind::Nimsforest => plan(nimsforest::Lone::Listen)?,
+            let (planned, limits) = match settings.engine.kind {
+                EngineKind::NatsServer => {
+                    let limits = Limits::kept_or_derived(&settings.state_dir, &settings.engine.data_dir)?;
+                    (nats_server_plan(settings, &situation, record, address, limits), Some(limits))
+                }
+                EngineKind::Nimsforest => (plan(nimsforest::Lone::Listen)?, None),
             };
-            Ok(Wanted::Run(Run { planned, note, ends_turn: situation.plan.ends_turn }))
+            Ok(Wanted::Run(Run { planned, limits, note, ends_turn: situation.plan.ends_turn }))
         }
     }
 }
@@ -323,14 +329,15 @@ fn nats_server_plan(
     situation: &Situation,
     record: &forest_core::secrets::Record,
     address: Address,
-) -> Result<Planned, Fault> {
+    limits: Limits,
+) -> Planned {
     let (engine, listen) = (&settings.engine, settings.listen);
     let config = NatsConfig {
         name: settings.node.as_str(),
         role: Role::Engine { monitor: listen.monitor },
         client: listen.client,
         store_dir: &engine.data_dir,
-        limits: Limits::kept_or_derived(&settings.state_dir, &engine.data_dir)?,
+        limits,
         cluster: Some(Cluster {
             name: settings.forest.as_str(),
             listen: listen.cluster,
@@ -342,7 +349,7 @@ fn nats_server_plan(
     };
     let file = settings.runtime_dir.join(nats_server::FILE_NAME);
     let command = nats_server::command(&engine.binary, &file, &engine.data_dir);
-    Ok(Planned { command, file, text: config.render() })
+    Planned { command, file, text: config.render() }
 }
 
 fn nimsforest_plan(

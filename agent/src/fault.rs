@@ -1,5 +1,6 @@
 //! What a step or a check reports when it is not well: a stable code and a sentence.
 
+pub use forest_core::error::{chain, innermost};
 use forest_core::reason::Reason;
 
 /// What helps who lacks the right to do what was asked.
@@ -46,27 +47,4 @@ impl Fault {
     pub fn remedy(&self) -> &str {
         self.advice.as_deref().unwrap_or(self.reason.remedy())
     }
-}
-
-/// An error and all its sources in one line, for a message that ends the chain.
-#[must_use]
-pub fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        source = err.source();
-    }
-    text
-}
-
-/// The innermost cause of an error alone, where the outer ones say nothing that the message does not.
-#[must_use]
-pub fn innermost(err: &dyn std::error::Error) -> String {
-    let mut cause = err;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

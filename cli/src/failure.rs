@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+pub use forest_core::error::chain;
 use forest_core::reason::Reason;
 use forest_core::yaml::ConfigError;
 use serde_json::{Value, json};
@@ -76,17 +77,4 @@ impl From<ConfigError> for Failure {
     fn from(err: ConfigError) -> Self {
         Self::new(err.reason(), err.to_string())
     }
-}
-
-/// An error and all its sources in one line.
-#[must_use]
-pub fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        source = err.source();
-    }
-    text
 }

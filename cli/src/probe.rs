@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use forest_core::error::innermost;
 use forest_core::health::HealthReport;
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
@@ -122,7 +123,8 @@ impl Http {
     async fn get<T: for<'de> Deserialize<'de>>(&self, url: &str) -> Result<T, String> {
         let failed = |err: &reqwest::Error| match err.is_timeout() {
             true => format!("{url} does not answer in {} s", DEADLINE.as_secs()),
-            false => format!("{url} does not answer: {}", root(err)),
+            // What lies above the cause repeats the URL.
+            false => format!("{url} does not answer: {}", innermost(err)),
         };
         let mut answer = self.0.get(url).send().await.map_err(|err| failed(&err))?;
         let mut body = Vec::new();
@@ -138,9 +140,4 @@ impl Http {
 
 fn url(target: &Target, port: u16, path: &str) -> String {
     format!("http://{}/{path}", SocketAddr::new(target.ip, port))
-}
-
-/// The cause at the bottom; what lies above it repeats the URL.
-fn root(err: &dyn std::error::Error) -> String {
-    err.source().map_or_else(|| err.to_string(), root)
 }

@@ -3,6 +3,7 @@
 //! the [`registry::Door`] it is given.
 
 pub mod address;
+pub mod error;
 pub mod health;
 pub mod id;
 pub mod node_info;

@@ -12,7 +12,7 @@ pub enum NodeInfoError {
     #[error("not JSON: {0}")]
     Syntax(String),
     /// JSON, but no object.
-    #[error("holds {0} where an object is due")]
+    #[error("no object but {0}")]
     Shape(&'static str),
 }
 

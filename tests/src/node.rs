@@ -273,6 +273,19 @@ impl Node {
         http::get(self.health_address(), path).ok()
     }
 
+    /// Waits until `path` is answered with `code`. What is well may be doubted for a moment on a loaded machine,
+    /// where a look at the engine finds no time.
+    #[track_caller]
+    pub fn until_code(&self, path: &str, code: u16) -> Answer {
+        until(&format!("{path} answers {code}"), || self.get(path).filter(|answer| answer.code == code))
+    }
+
+    /// Waits until a command of the agent succeeds, for the same reason.
+    #[track_caller]
+    pub fn until_succeeds(&self, args: &[&str]) {
+        until(&format!("{args:?} succeeds"), || self.run(args).status.success().then_some(()));
+    }
+
     /// The health report, or null.
     #[must_use]
     pub fn health(&self) -> Value {

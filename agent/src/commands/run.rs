@@ -27,6 +27,9 @@ use crate::{logging, probe, systemd};
 /// How long a newer agent may take to say its version before it is believed to be broken.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Between two tries to execute a file that is busy.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long an end waits for an update of the registry that is under way: it holds the lease.
 const UPDATE_BOUND: Duration = Duration::from_secs(10);
 
@@ -179,13 +182,8 @@ fn reload_check(config: PathBuf, executable: Option<PathBuf>) -> Arc<ReloadCheck
         async move {
             Settings::load(&config).map_err(|err| err.to_string())?;
             let executable = executable.ok_or("the path of this executable is not known")?;
-            let asked = tokio::process::Command::new(&executable)
-                .arg("--version")
-                .stdin(std::process::Stdio::null())
-                .kill_on_drop(true)
-                .output();
             let path = executable.display();
-            match tokio::time::timeout(VERSION_DEADLINE, asked).await {
+            match tokio::time::timeout(VERSION_DEADLINE, version(&executable)).await {
                 Ok(Ok(output)) if output.stdout.starts_with(b"forest-agent ") => Ok(()),
                 Ok(Ok(output)) if output.status.success() => {
                     Err(format!("{path} --version does not answer as forest-agent does"))
@@ -197,4 +195,22 @@ fn reload_check(config: PathBuf, executable: Option<PathBuf>) -> Arc<ReloadCheck
         }
         .boxed()
     })
+}
+
+/// Asks `executable` for its version. One that has just been put in place may be open for writing still, in a
+/// process that is only being started: then it is busy for a moment.
+async fn version(executable: &Path) -> std::io::Result<std::process::Output> {
+    loop {
+        let asked = tokio::process::Command::new(executable)
+            .arg("--version")
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        match asked.await {
+            Err(err) if err.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            answered => return answered,
+        }
+    }
 }

@@ -10,8 +10,8 @@ use forest_core::secrets::Secrets;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
-use tokio::task::spawn_blocking;
 
+use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::{Command, Want};
 use crate::cluster::machine::EnginePlan;
@@ -232,14 +232,6 @@ fn restart_needed(pid: u32) -> Fault {
         "the engine (pid {pid}) was started with other values of node_id, listen or engine than agent.yaml has now"
     );
     Fault::new(Reason::EngineRestartNeeded, message)
-}
-
-/// Runs work on this machine's own disk off the async threads.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let ended = spawn_blocking(work).await;
-    ended.unwrap_or_else(|err| Err(Fault::new(Reason::StateDir, format!("a step ended badly: {err}"))))
 }
 
 impl Last {

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use forest_core::id::{ForestId, NodeId};
-use forest_core::node_info;
+use forest_core::node_info::{self, NodeInfoError};
 use forest_core::reason::Reason;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::disk::off_thread;
 use crate::driver::{Look, Looked, Seen, Step};
 use crate::fault::{Fault, chain};
 use crate::files::{private_dir, put};
@@ -28,53 +29,57 @@ impl NodeInfoStep {
         Self { path, forest, node }
     }
 
-    /// The text that is due, or `None` if it stands.
-    fn due(&self) -> Result<Option<String>, Fault> {
-        let fresh = || node_info::fresh(&self.forest, &self.node);
+    /// What is to be written, and why the file cannot be kept, if so; `None` if it stands.
+    fn due(&self) -> Result<Option<(String, Option<NodeInfoError>)>, Fault> {
+        let fresh = |why| Ok(Some((node_info::fresh(&self.forest, &self.node), why)));
         match std::fs::read(&self.path) {
             Ok(found) => match node_info::updated(&String::from_utf8_lossy(&found), &self.forest, &self.node)
             {
-                Ok(due) => Ok(due),
-                Err(err) => {
-                    tracing::warn!("{} is {err}; writing it anew", self.path.display());
-                    Ok(Some(fresh()))
-                }
+                Ok(due) => Ok(due.map(|text| (text, None))),
+                Err(err) => fresh(Some(err)),
             },
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Some(fresh())),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => fresh(None),
             Err(err) => Err(Fault::new(
                 Reason::NodeInfoWrite,
                 format!("failed to read {}: {err}", self.path.display()),
             )),
         }
     }
+
+    fn compare(&self) -> Result<Look, Fault> {
+        let path = self.path.display();
+        let message = match self.due()? {
+            None => return Ok(Look::Stands(path.to_string())),
+            Some((_, Some(err))) => format!("{path} is {err}; it is to be written anew"),
+            Some((_, None)) => format!("{path} does not say that this is {}", self.node),
+        };
+        Ok(Look::Differs(Fault::new(Reason::NodeInfoWrite, message)))
+    }
+
+    fn write(&self) -> Result<String, Fault> {
+        let Some((text, unusable)) = self.due()? else {
+            return Ok("nothing to do".to_owned());
+        };
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(parent).map_err(|err| {
+            Fault::new(Reason::NodeInfoWrite, format!("failed to create {}: {err}", parent.display()))
+        })?;
+        put(&self.path, text.as_bytes(), 0o644)
+            .map_err(|err| Fault::new(Reason::NodeInfoWrite, chain(&err)))?;
+        let path = self.path.display();
+        Ok(unusable.map_or_else(|| format!("wrote {path}"), |err| format!("wrote {path} anew: it was {err}")))
+    }
 }
 
 impl Step for NodeInfoStep {
     fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
-        let looked = self.due().map(|due| match due {
-            None => Look::Stands(self.path.display().to_string()),
-            Some(_) => {
-                let message = format!("{} does not say that this is {}", self.path.display(), self.node);
-                Look::Differs(Fault::new(Reason::NodeInfoWrite, message))
-            }
-        });
-        std::future::ready(looked.into()).boxed()
+        let step = self.clone();
+        off_thread(move || step.compare()).map(Looked::from).boxed()
     }
 
     fn act(&self, _seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
         let step = self.clone();
-        off_thread(move || {
-            let Some(text) = step.due()? else {
-                return Ok("nothing to do".to_owned());
-            };
-            let parent = step.path.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(parent).map_err(|err| {
-                Fault::new(Reason::NodeInfoWrite, format!("failed to create {}: {err}", parent.display()))
-            })?;
-            put(&step.path, text.as_bytes(), 0o644)
-                .map_err(|err| Fault::new(Reason::NodeInfoWrite, chain(&err)))?;
-            Ok(format!("wrote {}", step.path.display()))
-        })
+        off_thread(move || step.write()).boxed()
     }
 }
 
@@ -92,10 +97,10 @@ impl DataDirStep {
     }
 }
 
-impl Step for DataDirStep {
-    fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
+impl DataDirStep {
+    fn compare(&self) -> Result<Look, Fault> {
         let path = self.path.display();
-        let looked = match std::fs::metadata(&self.path) {
+        match std::fs::metadata(&self.path) {
             Ok(meta) if !meta.is_dir() => Err(Fault::new(
                 Reason::DataDir,
                 format!("{path} is no directory, so it cannot hold JetStream's data"),
@@ -108,29 +113,24 @@ impl Step for DataDirStep {
                 Ok(Look::Differs(Fault::new(Reason::DataDir, format!("{path} is not there yet"))))
             }
             Err(err) => Err(Fault::new(Reason::DataDir, format!("failed to look at {path}: {err}"))),
-        };
-        std::future::ready(looked.into()).boxed()
+        }
+    }
+}
+
+impl Step for DataDirStep {
+    fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
+        let step = self.clone();
+        off_thread(move || step.compare()).map(Looked::from).boxed()
     }
 
     fn act(&self, _seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
         let path = self.path.clone();
-        off_thread(move || {
+        let make = move || {
             private_dir(&path).map_err(|err| Fault::new(Reason::DataDir, chain(&err)))?;
             Ok(format!("made {}", path.display()))
-        })
+        };
+        off_thread(make).boxed()
     }
-}
-
-/// Runs disk work off the async threads. The disk is this machine's own: it answers, or the machine is lost.
-fn off_thread(
-    work: impl FnOnce() -> Result<String, Fault> + Send + 'static,
-) -> BoxFuture<'static, Result<String, Fault>> {
-    tokio::task::spawn_blocking(work)
-        .map(|joined| {
-            joined
-                .unwrap_or_else(|err| Err(Fault::new(Reason::StateDir, format!("a step ended badly: {err}"))))
-        })
-        .boxed()
 }
 
 #[cfg(test)]
@@ -153,6 +153,9 @@ mod tests {
         step.act(Seen::default()).await.unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("\"zone\": \"fsn1\"") && text.contains("\"node_id\": \"grove-node-1\""));
+        std::fs::write(&path, "[]").unwrap();
+        let said = step.act(Seen::default()).await.unwrap();
+        assert!(said.ends_with("anew: it was no object but a list"), "{said}");
     }
 
     #[tokio::test]

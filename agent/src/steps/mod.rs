@@ -2,6 +2,7 @@
 
 pub mod address;
 mod binaries;
+mod disk;
 mod engine;
 mod kept;
 mod local;

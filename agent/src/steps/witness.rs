@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::machine::WitnessPlan;
@@ -125,7 +126,8 @@ impl WitnessStep {
         if seen.removed.is_some() {
             return Ok(self.stop("the node was taken out on purpose"));
         }
-        let situation = Situation::of(&self.settings, &seen)?;
+        let (settings, known) = (Arc::clone(&self.settings), seen.clone());
+        let situation = off_thread(move || Situation::of(&settings, &known)).await?;
         match &situation.plan.witness {
             WitnessPlan::Leave => Ok("nothing to do".to_owned()),
             WitnessPlan::Wait(wait) => Err(wait.fault()),
@@ -133,7 +135,7 @@ impl WitnessStep {
             WitnessPlan::Absent => {
                 let done = self.stop("no witness is needed here");
                 if seen.witness.stopped {
-                    witness::delete_stores(&self.settings)?;
+                    self.delete_stores().await?;
                 }
                 Ok(done)
             }
@@ -147,13 +149,18 @@ impl WitnessStep {
             WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
-                witness::delete_stores(&self.settings)?;
+                self.delete_stores().await?;
                 let name = duty.name.clone();
                 self.record(&seen, move |secrets| secrets.discharge_witness(&name)).await?;
                 Ok(format!("the witness {} is discharged", duty.name))
             }
             WitnessPlan::Discharge(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
         }
+    }
+
+    async fn delete_stores(&self) -> Result<(), Fault> {
+        let settings = Arc::clone(&self.settings);
+        off_thread(move || witness::delete_stores(&settings)).await
     }
 
     fn stop(&self, reason: &str) -> String {
@@ -163,8 +170,12 @@ impl WitnessStep {
 
     async fn run(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<String, Fault> {
         let planned = self.planned(situation, seen, duty)?;
-        witness::make_store(&self.settings, &duty.name)?;
-        planned.write()?;
+        let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
+        off_thread(move || {
+            witness::make_store(&settings, &name)?;
+            written.write()
+        })
+        .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
         self.want(Want::Run(planned.command));
         Ok(format!("the witness {} is to run", duty.name))
@@ -207,7 +218,8 @@ enum Order {
 
 impl Step for WitnessStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
-        std::future::ready(self.compare(&seen).into()).boxed()
+        let step = self.clone();
+        off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {

@@ -3,31 +3,24 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use forest_tests::nats;
 use forest_tests::node::{Node, node};
-use forest_tests::process;
 use forest_tests::wait::{until, until_value};
+use forest_tests::{process, programs};
 use rustix::process::Signal;
 
 /// Puts a script in the engine's place: it is asked for its config like nats-server, and then does `body`.
 fn script(path: &Path, body: &str) {
     // `-t` is the agent's question whether the config is good.
     let text = format!("#!/bin/sh\nfor arg in \"$@\"; do [ \"$arg\" = -t ] && exit 0; done\n{body}\n");
-    let temp = path.with_extension("new");
-    fs::write(&temp, text).unwrap();
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&temp, path).unwrap();
+    programs::script(path, &text);
 }
 
 /// Puts the real server in the engine's place.
 fn real(path: &Path) {
-    let temp = path.with_extension("new");
-    fs::copy(&nats::servers()[0], &temp).unwrap();
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&temp, path).unwrap();
+    programs::copy(&nats::server(), path);
 }
 
 /// A node whose engine is a file of its own below its directory; `with` prepares the file.

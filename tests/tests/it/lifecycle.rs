@@ -4,9 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use forest_tests::node::{agent_binary, node};
-use forest_tests::process;
 use forest_tests::wait::{moment, until, until_value};
-use forest_tests::{http, nats};
+use forest_tests::{http, nats, process, programs};
 use rustix::process::Signal;
 
 #[test]
@@ -21,13 +20,13 @@ fn a_node_converges_with_every_server_there_is() {
         assert!(registry.contains("\"grove-node-1\"") && registry.contains(&grove.ip.to_string()));
         let varz = http::get((grove.ip, 8222).into(), "/varz").unwrap().json();
         assert_eq!(varz["server_name"], "grove-node-1");
-        assert_eq!(grove.get("/readyz").unwrap().code, 200);
-        assert_eq!(grove.get("/livez").unwrap().code, 200);
+        grove.until_code("/readyz", 200);
+        grove.until_code("/livez", 200);
         assert!(!grove.get("/events").unwrap().json()["events"].as_array().unwrap().is_empty());
         assert!(grove.get("/health").unwrap().head.contains("application/health+json"));
         assert_eq!(grove.get("/nonsense").unwrap().code, 404);
-        assert!(grove.run(&["status"]).status.success());
-        assert!(grove.run(&["check"]).status.success());
+        grove.until_succeeds(&["status"]);
+        grove.until_succeeds(&["check"]);
         assert_eq!(grove.stop(), Some(0));
         assert_eq!(grove.processes(), []);
     }
@@ -66,13 +65,11 @@ fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
     let mut grove = node("grove-node-1", &server).prepare();
     // The agent runs from a file of its own, so that a newer one can be put in its place.
     let binary = grove.path("forest-agent");
-    fs::copy(agent_binary(), &binary).unwrap();
+    programs::copy(&agent_binary(), &binary);
     grove.start_with(&binary);
     grove.until_pass();
     let (agent, engine) = (grove.agent_pid(), grove.engine_pid());
-    let newer = grove.path("forest-agent.new");
-    fs::copy(agent_binary(), &newer).unwrap();
-    fs::rename(&newer, &binary).unwrap();
+    programs::copy(&agent_binary(), &binary);
     let exe = || fs::read_link(format!("/proc/{agent}/exe")).unwrap().display().to_string();
     assert!(exe().ends_with("(deleted)"), "it runs from the file that is gone");
     grove.signal(Signal::HUP);
@@ -122,7 +119,7 @@ fn hup_with_a_bad_config_or_a_broken_binary_changes_nothing() {
     let server = nats::servers().remove(0);
     let mut grove = node("grove-node-1", &server).prepare();
     let binary = grove.path("forest-agent");
-    fs::copy(agent_binary(), &binary).unwrap();
+    programs::copy(&agent_binary(), &binary);
     grove.start_with(&binary);
     grove.until_pass();
     let good = fs::read_to_string(grove.path("agent.yaml")).unwrap();
@@ -169,10 +166,14 @@ fn a_config_that_the_running_engine_does_not_fit_is_said_after_a_reload() {
     let check = grove.until_reason("engine:process", "engine_restart_needed");
     assert_eq!((&check["status"], &check["observedValue"]), (&"warn".into(), &engine.into()));
     grove.until_reason("nats:server", "nats_unreachable");
-    let check = grove.run(&["check", "--json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
-    let step = answer["steps"].as_array().unwrap().iter().find(|step| step["name"] == "engine").unwrap();
-    assert_eq!(step["reason"], "nats_unreachable", "the worst of the fatal checks: {step:#}");
+    let engine_step = || {
+        let check = grove.run(&["check", "--json"]);
+        let answer: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+        answer["steps"].as_array().unwrap().iter().find(|step| step["name"] == "engine").unwrap().clone()
+    };
+    until_value("the worst of the fatal checks is told", engine_step, |step| {
+        step["reason"] == "nats_unreachable"
+    });
     // A restart puts it right.
     process::signal(engine, Signal::KILL);
     grove.until_pass();

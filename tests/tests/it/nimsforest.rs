@@ -1,40 +1,38 @@
 //! A node whose engine is NimsForest, played by the stand-in: supervised like nats-server, its faults named.
 
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use forest_agent::engine::nimsforest::own_ipv6;
 use forest_tests::node::{Node, node};
+use forest_tests::ports::{self, Port};
 use forest_tests::wait::until;
-use forest_tests::{nats, process, stand_in};
+use forest_tests::{nats, process, programs, stand_in};
 use rustix::process::Signal;
 
-/// A program that starts the stand-in with variables of its own: the agent hands none of its environment on.
-fn program(path: &Path, [monitor, cluster]: [u16; 2], fault: &str) {
+/// A program that starts the stand-in with variables of its own: the agent hands none of its environment on. It
+/// waits longer for a meta leader than the real one does, whom a loaded machine would make start twice.
+fn program(path: &Path, [monitor, cluster]: &[Port; 2], fault: &str) {
+    let (monitor, cluster) = (monitor.number, cluster.number);
     let (server, stand_in) = (nats::server(), stand_in::binary());
     let text = format!(
-        "#!/bin/sh\nexport STAND_IN_MONITOR={monitor} STAND_IN_CLUSTER={cluster} {fault}\n\
+        "#!/bin/sh\nexport STAND_IN_MONITOR={monitor} STAND_IN_CLUSTER={cluster} STAND_IN_TIMEOUT=100000 {fault}\n\
          export STAND_IN_NATS_SERVER={}\nexec {} \"$@\"\n",
         server.display(),
         stand_in.display()
     );
-    let temp = path.with_extension("new");
-    fs::write(&temp, text).unwrap();
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&temp, path).unwrap();
+    programs::script(path, &text);
 }
 
 /// A node with the stand-in as its engine; `None` on a machine without IPv6, where NimsForest cannot run and the
 /// agent must say so.
-fn grove(fault: &str) -> Option<(Node, [u16; 2])> {
+fn grove(fault: &str) -> Option<(Node, [Port; 2])> {
     let mut grove = node("grove-node-1", Path::new("/replaced/below")).kind("nimsforest").prepare();
     let engine = grove.path("forest");
-    // NimsForest monitors on every address of the machine, so the port must be one that nobody has.
-    let free = || TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
-    let [monitor, cluster] = [free(), free()];
-    program(&engine, [monitor, cluster], fault);
+    // NimsForest monitors on every address of the machine, so the ports must be ones that nobody has.
+    let ports = [ports::claim(), ports::claim()];
+    program(&engine, &ports, fault);
+    let [monitor, cluster] = [ports[0].number, ports[1].number];
     let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
     let config = config.replace("/replaced/below", &engine.display().to_string());
     let config = config.replace(&format!("{}:8222", grove.ip), &format!("[::]:{monitor}"));
@@ -49,12 +47,12 @@ fn grove(fault: &str) -> Option<(Node, [u16; 2])> {
         assert_eq!(grove.stop(), Some(0));
         return None;
     }
-    Some((grove, [monitor, cluster]))
+    Some((grove, ports))
 }
 
 #[test]
 fn it_runs_is_probed_at_its_random_port_and_comes_back() {
-    let Some((mut grove, _)) = grove("") else { return };
+    let Some((mut grove, _ports)) = grove("") else { return };
     let health = grove.until_pass();
     assert_eq!(health["engine"]["kind"], "nimsforest");
     // Clustered from its start: itself and the witness.
@@ -85,7 +83,7 @@ fn its_crash_loop_has_a_reason_of_its_own_and_its_data_is_left_alone() {
         grove.health()["engine"]["restarts"].as_u64().filter(|restarts| *restarts >= 1)
     });
     assert_eq!(grove.health()["engine"]["last_exit"]["code"], 1);
-    program(&grove.path("forest"), ports, "");
+    program(&grove.path("forest"), &ports, "");
     grove.until_pass();
     assert_eq!(fs::read_to_string(&kept).unwrap(), "data");
     assert_eq!(grove.stop(), Some(0));

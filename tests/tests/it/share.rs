@@ -16,6 +16,7 @@ use forest_agent::share::resolve::Resolver;
 use forest_agent::share::{Limits, Look, ShareStep};
 use forest_core::reason::Reason;
 use forest_tests::hangfs::HangFs;
+use forest_tests::ports;
 use rustix::io::Errno;
 use tokio::time::{Instant, timeout};
 
@@ -60,7 +61,7 @@ impl Given {
     }
 
     fn step(&self) -> ShareStep {
-        let limits = Limits { look: Duration::from_secs(3), ..Limits::default() };
+        let limits = Limits { look: Duration::from_secs(10), ..Limits::default() };
         ShareStep::with(self.share.clone(), Arc::new(Kernel), Arc::new(Nobody), limits)
     }
 }
@@ -118,7 +119,8 @@ async fn the_kernels_own_answer_to_mount_is_told_apart() {
 
 #[tokio::test]
 async fn a_refused_port_and_an_unknown_name_are_told_and_nothing_is_made() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobodys = ports::claim();
+    let port = nobodys.number;
     let given = Given::a_share_at("127.0.0.1", port);
     let fault = given.step().act().await.unwrap_err();
     assert_eq!(fault.reason, Reason::ShareUnreachable);

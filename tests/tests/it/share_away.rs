@@ -77,7 +77,7 @@ fn a_node_that_knows_its_forest_starts_without_the_share() {
         },
     );
     assert_eq!(health["status"], "warn");
-    assert_eq!(grove.get("/readyz").unwrap().code, 200);
+    grove.until_code("/readyz", 200);
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use forest_agent::child::{ChildPhase, ChildStatus, SpawnErrorKind, Want};
 
-use super::kit::{LIVES, Place, alive, eventually, running, wait_for};
+use super::kit::{LIVES, Place, alive, eventually, put_program, running, wait_for};
 
 fn stop() -> Want {
     Want::Stop { reason: "a test".to_owned() }
@@ -49,20 +49,16 @@ async fn what_cannot_be_started_says_why_and_starts_once_it_is_mended() {
             "chmod +x",
         ),
         (
-            |path| std::fs::write(path, b"\x7fELF, but not really").unwrap(),
+            |path| put_program(path, "\x7fELF, but not really"),
             SpawnErrorKind::WrongFormat,
             "no program for this machine",
         ),
         (
-            |path| std::fs::write(path, "echo no interpreter named").unwrap(),
+            |path| put_program(path, "echo no interpreter named"),
             SpawnErrorKind::WrongFormat,
             "no program for this machine",
         ),
-        (
-            |path| std::fs::write(path, "#!/nonexistent/sh\n").unwrap(),
-            SpawnErrorKind::InterpreterMissing,
-            "interpreter",
-        ),
+        (|path| put_program(path, "#!/nonexistent/sh\n"), SpawnErrorKind::InterpreterMissing, "interpreter"),
     ];
     for (break_it, kind, words) in faults {
         let place = Place::new(LIVES);

@@ -1,6 +1,5 @@
 //! A place for one child, and waiting with a bound.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,10 +28,7 @@ impl Place {
 
     /// Puts another script in place of the one that is there, as an upgrade does it.
     pub(super) fn script(&self, body: &str) {
-        let temp = self.dir.path().join("script.new");
-        std::fs::write(&temp, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::rename(temp, self.program()).unwrap();
+        put_program(&self.program(), &format!("#!/bin/sh\n{body}\n"));
     }
 
     pub(super) fn program(&self) -> PathBuf {
@@ -83,6 +79,16 @@ impl Drop for Place {
     }
 }
 
+/// Puts an executable in place of whatever is at `path`. A process of its own writes it: what this one has open for
+/// writing every child has open that another test is just starting, and such a file cannot be executed.
+pub(super) fn put_program(path: &Path, text: &str) {
+    let write = "printf %s \"$3\" >\"$1\" && chmod 755 \"$1\" && mv \"$1\" \"$2\"";
+    let temp = path.with_extension("new");
+    let mut shell = std::process::Command::new("/bin/sh");
+    let status = shell.args(["-c", write, "sh"]).args([&temp, path]).arg(text).status();
+    assert!(status.unwrap().success());
+}
+
 /// A process that is no agent's child. Dropped, it is killed.
 pub(super) struct Stranger(std::process::Child);
 
@@ -115,7 +121,7 @@ fn limits() -> Limits {
         backoff_first: Duration::from_millis(10),
         backoff_max: Duration::from_millis(50),
         healthy_reset: Duration::from_millis(100),
-        grace: Duration::from_secs(2),
+        grace: Duration::from_secs(6),
         term_patience: Duration::from_millis(100),
         kill_wait: BOUND,
         ..Limits::default()

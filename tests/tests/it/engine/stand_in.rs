@@ -13,8 +13,13 @@ fn registry(place: &Place, ips: &[String]) {
 
 async fn says(running: &mut Running, part: &str) {
     let begun = Instant::now();
-    while !running.lines().iter().any(|line| line.contains(part)) {
-        assert!(running.runs(), "ended without `{part}`: {:?}", running.lines());
+    loop {
+        // Asked first: what it says last, it says before it ends.
+        let runs = running.runs();
+        if running.lines().iter().any(|line| line.contains(part)) {
+            return;
+        }
+        assert!(runs, "ended without `{part}`: {:?}", running.lines());
         assert!(begun.elapsed() < HANG, "no `{part}`: {:?}", running.lines());
         sleep(Duration::from_millis(5)).await;
     }
@@ -36,7 +41,8 @@ async fn two_nodes_that_list_each_other_form_a_cluster() {
     for node in &mut nodes {
         says(node, "fully operational").await;
     }
-    let seen = probe().look(&places[0].target(None)).await;
+    let seen =
+        until(&mut probe(), &places[0].target(None), |seen| seen.jsz.is_ok() && seen.routez.is_ok()).await;
     assert_eq!(seen.jsz.unwrap().meta_cluster.unwrap().cluster_size, 2);
     assert!(!seen.routez.unwrap().routes.is_empty());
 }

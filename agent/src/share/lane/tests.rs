@@ -128,8 +128,9 @@ async fn a_cancelled_caller_leaves_its_job_running_and_the_deadline_stands() {
     let (release, job) = blocked();
     {
         let call = lane.run("abandoned", SHORT, job);
+        // Cancelled at its first rest, or overdue already on a loaded machine.
         let gone = timeout(Duration::ZERO, call).await;
-        assert!(gone.is_err());
+        assert!(!matches!(gone, Ok(Ok(_))));
     }
     let next = lane.run("next", LONG, || 2).await.unwrap_err();
     assert!(matches!(next, LaneError::Hung { what, .. } if what == "abandoned"));

@@ -34,7 +34,8 @@ fn health_answers_while_the_registry_hangs_and_all_heals() {
     for path in ["/health", "/livez", "/readyz", "/events"] {
         grove.until_code(path, 200);
     }
-    assert!(process::threads(grove.agent_pid()) <= before + 3, "threads pile up");
+    // Had each poll left one, there were a dozen; some come and go with what is done at the same time.
+    until_value("threads do not pile up", || process::threads(grove.agent_pid()), |now| *now <= before + 5);
     assert_eq!(grove.engine_pid(), engine);
 
     fs_.resume();

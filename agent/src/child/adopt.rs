@@ -14,10 +14,10 @@ use super::record::{ProcessId, Record};
 use super::token;
 
 /// How long the killed leftovers of a child may take to be gone before the next one is started regardless.
-const LEFTOVERS_WAIT: Duration = Duration::from_secs(1);
+const LEFTOVERS_WAIT: Duration = Duration::from_secs(5);
 
-/// How many milliseconds a process may be in the midst of an exec.
-const EXEC_LOOKS: u32 = 100;
+/// How many milliseconds a process may be in the midst of an exec: few, but the machine may be a loaded one.
+const EXEC_LOOKS: u32 = 500;
 
 /// A child that lives already.
 #[derive(Debug)]

@@ -201,8 +201,9 @@ impl Driver {
         let Exit { code, signal } = exit;
         tracing::warn!(child = self.parts.name, pid = process.pid(), code, signal, "exited");
         blocking(move || {
-            process.bury();
+            // First what can be waited for: whoever dies has no environment any more, but may still have a port.
             adopt::sweep(&token);
+            process.bury();
         })
         .await;
         self.keep_record(None).await;

@@ -107,7 +107,7 @@ async fn what_a_dead_child_left_running_is_ended_and_not_taken_for_it() {
     let place = Place::new("setsid sleep 1000 & exec sleep 1000");
     let mut agent = Agent::start(&place, false);
     let pid: i32 = agent.says().parse().unwrap();
-    eventually("it has a child of its own", || place.leaders().len() == 2).await;
+    eventually("it has a child of its own", || place.sleepers().len() == 2).await;
     let left: Vec<i32> = place.leaders().into_iter().filter(|leader| *leader != pid).collect();
     drop(agent);
     signal(pid, Signal::KILL);

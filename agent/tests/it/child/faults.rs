@@ -124,7 +124,7 @@ async fn what_an_ended_child_leaves_behind_is_gone_before_the_next_start() {
     let handle = place.supervise();
     handle.want(Want::Run(place.command()));
     let leader = running(&handle).await;
-    eventually("the child and two of its own", || place.pids().len() == 3).await;
+    eventually("the child and two of its own", || place.sleepers().len() == 3).await;
     let first = place.pids();
     super::kit::signal(leader, rustix::process::Signal::KILL);
     wait_for(&handle, "its restart", |status| status.restarts == 1).await;

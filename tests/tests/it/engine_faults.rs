@@ -108,8 +108,11 @@ fn ignores_term() {
     // And at the agent's own end it is killed as well; until then the agent answers, and says so.
     node.signal(Signal::TERM);
     until_value("it says that it stops", || node.health()["step"].clone(), |step| step == "stopping");
-    let check = node.check("engine:process");
-    assert!(check["reason"] == "engine_stopped" || check["reason"] == "engine_ignores_term", "{check:#}");
+    until_value(
+        "its engine's check says so",
+        || node.check("engine:process"),
+        |check| check["reason"] == "engine_stopped" || check["reason"] == "engine_ignores_term",
+    );
     assert!(node.get("/events").unwrap().json().to_string().contains("stopping"));
     assert_eq!(node.ended(), Some(0));
     assert_eq!(node.processes(), []);

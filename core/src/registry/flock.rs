@@ -13,8 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
-use super::clock::{Backoff, Clock};
+use super::clock::{Backoff, Clock, SystemClock};
 use super::limits::Limits;
 
 /// Tries once; `false`: another holds it.
@@ -155,6 +156,10 @@ fn poll(
     Ok(Ok(file))
 }
 
+/// How long an exec may take that nobody waits for any more: the program may lie on a slow disk.
+const EXEC_WAIT: Duration = Duration::from_secs(10);
+const EXEC_PAUSE: Duration = Duration::from_millis(5);
+
 /// The lock that only one agent of a state directory has, with its pid in the file.
 ///
 /// Across an exec it travels as standard input: [`Self::hand_over`] before, [`Self::from_inherited`] after. Any
@@ -187,14 +192,25 @@ pub enum InstanceError {
 }
 
 impl InstanceLock {
-    /// Takes the lock at `path`, whose file is made if need be and never removed.
+    /// Takes the lock at `path`, whose file is made if need be and never removed. Where its holder is gone, and a
+    /// child that it was just starting has the descriptor until its exec, that is waited for.
     ///
     /// # Errors
     /// [`InstanceError::Held`] names the process that has it.
     pub fn acquire(path: &Path) -> Result<Self, InstanceError> {
-        let open =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        Self::lock(open.map_err(|source| io_error(path, source))?, path)
+        let until = SystemClock.boottime() + EXEC_WAIT;
+        loop {
+            let open =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+            match Self::lock(open.map_err(|source| io_error(path, source))?, path) {
+                Err(InstanceError::Held { pid: Some(pid), .. })
+                    if is_gone(pid) && SystemClock.boottime() < until =>
+                {
+                    SystemClock.sleep(EXEC_PAUSE);
+                }
+                taken => return taken,
+            }
+        }
     }
 
     /// The lock that this process had before its exec, if standard input is it; standard input is then
@@ -237,6 +253,12 @@ impl InstanceLock {
         let copy = self.file.try_clone().map_err(|source| io_error(&self.path, source))?;
         Ok(copy.into())
     }
+}
+
+/// Does no process have this number? A zombie has it still.
+fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 fn io_error(path: &Path, source: io::Error) -> InstanceError {

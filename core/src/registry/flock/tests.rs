@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::registry::clock::{SystemClock, VirtualClock};
+use crate::registry::clock::VirtualClock;
 
 fn opener(path: PathBuf) -> impl FnOnce() -> io::Result<File> {
     move || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
@@ -28,6 +28,21 @@ fn a_second_agent_learns_the_firsts_pid() {
     assert!(matches!(err, InstanceError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{err}");
     drop(first);
     acquired(&path);
+}
+
+#[test]
+fn a_holder_that_died_while_it_started_a_child_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.lock");
+    let mut held = InstanceLock::acquire(&path).unwrap();
+    sign(&mut held.file, &format!("{}\n", i32::MAX));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            SystemClock.sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        InstanceLock::acquire(&path).unwrap();
+    });
 }
 
 #[test]

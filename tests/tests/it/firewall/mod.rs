@@ -70,6 +70,20 @@ impl Scene {
     }
 }
 
+/// Waits until so many rules of `node` stand, and nothing is wrong with them.
+#[track_caller]
+fn until_rules(node: &Node, rules: usize) {
+    let stand = |check: &Value| check["status"] == "pass" && check["observedValue"] == rules;
+    until_value(&format!("{rules} rules stand"), || node.check("firewall:rules"), stand);
+}
+
+/// Waits until `node` can connect to its one peer.
+#[track_caller]
+fn until_peer(node: &Node) {
+    let reachable = |check: &Value| check["observedValue"] == 1;
+    until_value("the peer can be reached", || node.check("peers:reachable"), reachable);
+}
+
 /// Starts `node` anew with a firewall that is not managed, and waits until its rules are out.
 #[track_caller]
 fn unmanage(node: &mut Node) {

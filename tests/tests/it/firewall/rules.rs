@@ -7,15 +7,14 @@ use forest_tests::lab::Reach;
 use forest_tests::wait::{until, until_value};
 use serde_json::{Value, json};
 
-use super::{Scene, unmanage};
+use super::{Scene, unmanage, until_peer, until_rules};
 
 #[test]
 fn strangers_are_dropped_and_a_peer_comes_in_as_it_joins() {
     let scene = Scene::new(3);
     let before = scene.ruleset();
     let mut first = scene.node(1).start();
-    let health = first.until_pass();
-    assert_eq!(health["checks"]["firewall:rules"][0]["observedValue"], 6);
+    until_rules(&first, 6);
     // The servers take clients on loopback alone; somebody else may not.
     let _clients = [4222, 4223].map(|port| scene.lab.listen(1, scene.at(1, port)));
     for from in [2, 3] {
@@ -23,7 +22,7 @@ fn strangers_are_dropped_and_a_peer_comes_in_as_it_joins() {
             assert_eq!(scene.reach(from, port), Reach::Dropped, "host {from}, port {port}");
         }
         for port in [8222, 8223] {
-            assert_eq!(scene.reach(from, port), Reach::Open, "host {from}, port {port}");
+            scene.until_open(from, port);
         }
         assert_eq!(scene.reach(from, 22), Reach::Refused, "no port of others is touched");
     }
@@ -34,12 +33,11 @@ fn strangers_are_dropped_and_a_peer_comes_in_as_it_joins() {
     scene.until_open(2, 6222);
     // Half a second is the poll interval; the rest is for a machine that is busy with other tests.
     assert!(joined.elapsed() < Duration::from_secs(20), "{:?}", joined.elapsed());
-    assert_eq!(scene.reach(2, 6223), Reach::Open);
+    scene.until_open(2, 6223);
     assert_eq!(scene.reach(2, 4222), Reach::Dropped);
     assert_eq!([4222, 4223, 6222, 6223].map(|port| scene.reach(3, port)), [Reach::Dropped; 4]);
-    for node in [&first, &second] {
-        node.until_pass();
-    }
+    until_peer(&first);
+    until_peer(&second);
 
     unmanage(&mut first);
     assert_eq!(scene.ruleset(), before, "what is left is what was there before");
@@ -53,7 +51,7 @@ fn rules_that_a_person_changes_come_back_and_their_own_stay() {
     let scene = Scene::new(1);
     scene.lab.run(1, &["nft", "add table inet theirs"]).unwrap();
     let node = scene.node(1).start();
-    node.until_pass();
+    until_rules(&node, 6);
     let stands = scene.ruleset();
     let tag = stands.lines().find_map(|line| line.strip_prefix("table inet forest_agent_")).unwrap();
     let ours = format!("inet forest_agent_{}", tag.trim_end_matches(" {"));
@@ -67,7 +65,7 @@ fn rules_that_a_person_changes_come_back_and_their_own_stay() {
         scene.lab.run(1, &["nft", &change]).unwrap();
         until_value(&format!("it comes back after `{change}`"), || scene.ruleset(), |found| *found == stands);
     }
-    node.until_pass();
+    until_rules(&node, 6);
 }
 
 #[test]
@@ -84,7 +82,7 @@ fn a_foreign_chain_that_drops_is_named_until_it_lets_in() {
     assert!(output.starts_with("chain in of table inet guard, which is not ours, drops"), "{output}");
     assert!(output.contains("TCP 6222, 6223, 8222, 8223"), "{output}");
     scene.lab.run(1, &["nft", "add rule inet guard in tcp dport { 6222-6223, 8222-8223 } accept"]).unwrap();
-    node.until_pass();
+    until_rules(&node, 6);
 }
 
 #[test]
@@ -96,7 +94,7 @@ fn the_metadata_service_is_for_root() {
     }
     let _services = [80, 81].map(|port| scene.lab.listen(2, ([169, 254, 169, 254], port)));
     let node = scene.node(1).start();
-    node.until_pass();
+    until_rules(&node, 6);
     let connects = |user: &str, port: u16| {
         let connect = format!("exec 3<>/dev/tcp/{metadata}/{port}");
         let as_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"];
@@ -122,7 +120,7 @@ fn check_says_what_would_change_and_changes_nothing() {
     assert_eq!(scene.ruleset(), "");
 
     node.start();
-    node.until_pass();
+    until_rules(&node, 6);
     assert_eq!(node.stop(), Some(0));
     let stands = scene.ruleset();
     assert_eq!(step(&node)["status"], "ok", "rules outlive an agent that is stopped");

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use forest_tests::lab::{Lab, Reach};
 
-use super::{Scene, unmanage};
+use super::{Scene, unmanage, until_peer, until_rules};
 
 /// ufw's settings of a test's host alone: `ip netns exec` shows them there as /etc/ufw.
 struct Ufw {
@@ -20,8 +20,10 @@ impl Ufw {
         fs::create_dir_all(&ufw.dir).unwrap();
         let copied = Command::new("cp").arg("-a").arg("/etc/ufw").arg(ufw.dir.join("ufw")).status().unwrap();
         assert!(copied.success(), "ufw is needed: make tools");
-        for command in [["--force", "reset"], ["--force", "enable"], ["allow", "22/tcp"]] {
-            lab.run(n, &["ufw", command[0], command[1]]).unwrap();
+        // The reload puts in place what ufw leaves out of a first start, and adds by itself later.
+        for command in [&["--force", "reset"][..], &["--force", "enable"], &["allow", "22/tcp"], &["reload"]]
+        {
+            lab.run(n, &[&["ufw"], command].concat()).unwrap();
         }
         ufw
     }
@@ -48,17 +50,18 @@ fn an_active_ufw_lets_in_whom_we_let_in_and_is_left_as_it_was() {
     assert_eq!(scene.reach(2, 6222), Reach::Dropped, "ufw drops what it does not know");
 
     let mut first = scene.node(1).start();
-    let health = first.until_pass();
-    assert_eq!(health["checks"]["firewall:rules"][0]["observedValue"], 7);
-    assert_eq!([8222, 8223].map(|port| scene.reach(3, port)), [Reach::Open; 2]);
+    until_rules(&first, 7);
+    for port in [8222, 8223] {
+        scene.until_open(3, port);
+    }
     assert_eq!([6222, 6223].map(|port| scene.reach(2, port)), [Reach::Dropped; 2]);
     let second = scene.node(2).start();
     scene.until_registered(2);
     scene.until_open(2, 6222);
     assert_eq!([4222, 6222, 6223].map(|port| scene.reach(3, port)), [Reach::Dropped; 3]);
-    for node in [&first, &second] {
-        node.until_pass();
-    }
+    until_rules(&first, 8);
+    until_peer(&first);
+    until_peer(&second);
     assert_ne!(ufw.rules(), before.1);
 
     unmanage(&mut first);

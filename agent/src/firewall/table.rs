@@ -33,16 +33,16 @@ impl Table {
             objects.push(json!({"chain": {"family": FAMILY, "table": name, "name": hook, "type": "filter",
                 "hook": hook, "prio": 0, "policy": "accept"}}));
         }
-        let here = matches("==", &json!({"meta": {"key": "iifname"}}), "lo".into());
+        let here = matches("==", &json!({"meta": {"key": "iifname"}}), &json!("lo"));
         objects.push(rule(name, "input", "this machine", vec![here], "accept"));
         for gate in &policy.gates {
             objects.extend(gate_rules(name, gate));
         }
         let (address, port) = METADATA;
         let strangers = vec![
-            matches("==", &payload("ip", "daddr"), address.into()),
-            matches("==", &payload("tcp", "dport"), port.into()),
-            matches("!=", &json!({"meta": {"key": "skuid"}}), 0.into()),
+            matches("==", &payload("ip", "daddr"), &json!(address)),
+            matches("==", &payload("tcp", "dport"), &json!(port)),
+            matches("!=", &json!({"meta": {"key": "skuid"}}), &json!(0)),
         ];
         objects.push(rule(name, "output", "metadata, for root only", strangers, "drop"));
         Self { name: name.to_owned(), objects: canonical(objects) }
@@ -125,7 +125,7 @@ fn set(table: &str, name: &str, policy: &Policy, v6: bool) -> Value {
 
 /// The rules of one gate: whom it lets in, then everybody else. Where everybody may pass there is no rule.
 fn gate_rules(table: &str, gate: &Gate) -> Vec<Value> {
-    let ports = || matches("==", &payload("tcp", "dport"), json!({"set": gate.ports}));
+    let ports = || matches("==", &payload("tcp", "dport"), &json!({"set": gate.ports}));
     let rule = |who: Option<Value>, verdict| {
         let expr = [Some(ports()), who].into_iter().flatten().collect();
         rule(table, "input", gate.name, expr, verdict)
@@ -136,7 +136,7 @@ fn gate_rules(table: &str, gate: &Gate) -> Vec<Value> {
         Who::PeersAnd(nets) => nets,
     };
     let peers = [("ip", "@peers4"), ("ip6", "@peers6")];
-    let peers = peers.map(|(protocol, set)| matches("==", &payload(protocol, "saddr"), set.into()));
+    let peers = peers.map(|(protocol, set)| matches("==", &payload(protocol, "saddr"), &json!(set)));
     let accepted = peers.into_iter().chain(nets.iter().map(from_net));
     let mut rules: Vec<_> = accepted.map(|who| rule(Some(who), "accept")).collect();
     rules.push(rule(None, "drop"));
@@ -151,7 +151,7 @@ fn from_net(net: &IpNet) -> Value {
     } else {
         json!({"prefix": {"addr": address, "len": net.prefix_len()}})
     };
-    matches("==", &payload(protocol, "saddr"), right)
+    matches("==", &payload(protocol, "saddr"), &right)
 }
 
 fn rule(table: &str, chain: &str, comment: &str, mut expr: Vec<Value>, verdict: &str) -> Value {
@@ -163,7 +163,7 @@ fn payload(protocol: &str, field: &str) -> Value {
     json!({"payload": {"protocol": protocol, "field": field}})
 }
 
-fn matches(op: &str, left: &Value, right: Value) -> Value {
+fn matches(op: &str, left: &Value, right: &Value) -> Value {
     json!({"match": {"op": op, "left": left, "right": right}})
 }
 

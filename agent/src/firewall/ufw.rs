@@ -104,7 +104,7 @@ pub fn wanted(policy: &Policy) -> BTreeSet<Rule> {
 }
 
 /// `allow tcp 8222,8223 0.0.0.0/0 any 10.0.0.0/8 in comment=…`: to ports, to, from port, from. What is not a rule
-/// as we make them is none. A rule for everybody stands twice, once a family: the one of IPv4 counts.
+/// as we make them is none. A rule for everybody stands twice, once a family, and is one as long as either is there.
 fn parse(tuple: &str) -> Option<(Rule, Option<&str>)> {
     let words: Vec<_> = tuple.split_whitespace().collect();
     let ["allow", "tcp", ports, "0.0.0.0/0" | "::/0", "any", from, "in", rest @ ..] = words.as_slice() else {
@@ -112,8 +112,7 @@ fn parse(tuple: &str) -> Option<(Rule, Option<&str>)> {
     };
     let ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
     let from = match *from {
-        "::/0" => return None,
-        "0.0.0.0/0" => None,
+        "0.0.0.0/0" | "::/0" => None,
         net => Some(net.parse().ok().or_else(|| Some(net.parse::<IpAddr>().ok()?.into()))?),
     };
     let comment = rest.first().and_then(|word| word.strip_prefix("comment="));

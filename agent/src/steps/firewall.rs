@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forest_core::address::Address;
 use forest_core::reason::Reason;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -54,7 +55,7 @@ impl FirewallStep {
         match self.wanted(&seen) {
             Wanted::Rules(policy) => {
                 self.cleared.store(false, Ordering::Relaxed);
-                let own = seen.address.map(|address| address.ip());
+                let own = seen.address.map(Address::ip);
                 self.compare_rules(&policy, own).await
             }
             Wanted::Nothing(why) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use forest_tests::lab::{Lab, Reach};
+use forest_tests::wait::until_value;
 
 use super::{Scene, unmanage, until_peer, until_rules};
 
@@ -65,5 +66,6 @@ fn an_active_ufw_lets_in_whom_we_let_in_and_is_left_as_it_was() {
     assert_ne!(ufw.rules(), before.1);
 
     unmanage(&mut first);
-    assert_eq!((scene.ruleset(), ufw.rules()), before, "what is left is what was there before");
+    let left = || (scene.ruleset(), ufw.rules());
+    until_value("what is left is what was there before", left, |left| *left == before);
 }

@@ -7,7 +7,7 @@ NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 # Tests of several nodes at once: slower, and told apart from those that every change runs.
 FORESTS = cluster::faults cluster::growth cluster::chaos morpheus:: network::
 
-.PHONY: help demo test forests chaos lint fmt doc deny bench tools build-tools
+.PHONY: help demo test forests chaos lint fmt doc deny bench tools firewall-tools build-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ demo: tools ## one node, then a forest of three, on this machine, with a real na
 	cargo build -q --locked --workspace --bins
 	$(NATS) target/debug/demo
 
-test: tools ## the tests of every part and of one node, with both versions of nats-server
+test: tools firewall-tools ## the tests of every part and of one node, with both versions of nats-server
 	$(NATS) cargo test --workspace --locked -- $(addprefix --skip ,$(FORESTS))
 
 forests: tools ## the tests of whole forests: growing, founding, hosts in namespaces, morpheus
@@ -47,6 +47,10 @@ bench: tools ## figures, in a release build
 
 tools: build-tools ## put the nats-servers of the tests into .tools/
 	@tools/install.sh nats
+
+# ufw and nft, for hosts of the tests' own; installing them changes no rule of this machine.
+firewall-tools:
+	@tools/install.sh firewall
 
 build-tools:
 	@tools/install.sh build

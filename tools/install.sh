@@ -4,6 +4,7 @@
 #
 #   tools/install.sh build    what compiling needs: cargo, a C linker
 #   tools/install.sh nats     .tools/nats-server-2.15.1 and .tools/nats-server-debian, both for the tests
+#   tools/install.sh firewall nft, ufw and what else the tests of the firewall need; no service is started
 #   tools/install.sh deny     .tools/cargo-deny-0.20.2
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,6 +22,27 @@ apt_install() {
     command -v apt-get >/dev/null || { say "$1 is missing; install it with this system's package manager"; exit 1; }
     fresh_lists "$1"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1"
+}
+
+# The tests of the firewall bring hosts of their own; ufw's package would start a service, on this very machine.
+firewall() {
+    for pair in nft:nftables ufw:ufw ip:iproute2 setpriv:util-linux; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || no_services apt_install "${pair#*:}"
+    done
+}
+
+# no_services COMMAND…: no package that it installs starts a service meanwhile.
+no_services() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+    trap 'as_root rm -f "$policy"' EXIT
+    "$@"
+    as_root rm -f "$policy"
+    trap - EXIT
 }
 
 # fresh_lists PACKAGE: apt knows it, after an update if need be.
@@ -72,6 +94,7 @@ build() {
 
 case ${1:-} in
     build) build ;;
+    firewall) firewall ;;
     nats) wheel nats-server.txt nats-server; debian_nats ;;
     deny) wheel cargo-deny.txt cargo-deny ;;
     *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;

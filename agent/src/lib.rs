@@ -8,6 +8,7 @@ pub mod driver;
 pub mod engine;
 pub mod fault;
 pub mod files;
+pub mod firewall;
 pub mod health;
 pub mod instance;
 pub mod logging;

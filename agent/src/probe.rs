@@ -48,6 +48,14 @@ impl Observation {
         (varz.server_name == self.engine.as_ref()?.node.as_str()).then(|| varz.version.clone())
     }
 
+    /// Where our server takes clients, as it says itself.
+    #[must_use]
+    pub fn client_port(&self) -> Option<u16> {
+        let engine = self.engine.as_ref()?;
+        let varz = engine.varz.as_ref().ok().filter(|varz| varz.server_name == engine.node.as_str())?;
+        (varz.port != 0).then_some(varz.port)
+    }
+
     /// Can JetStream be used?
     #[must_use]
     pub fn jetstream_is_well(&self) -> bool {

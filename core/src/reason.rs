@@ -208,6 +208,19 @@ reasons! {
     /// A peer answers and no route to it stands.
     PeerNoRoute = "peer_no_route", "check that both run in one cluster with the same credentials";
 
+    /// The node's firewall rules are not as they should be yet.
+    FirewallDiffers = "firewall_differs", "wait: the agent puts them right";
+    /// Other firewall rules of this machine drop what the forest needs.
+    FirewallBlockedByOther = "firewall_blocked_by_other", "let the ports that the message names in there";
+    /// The kernel has no nftables, or none for the family inet.
+    NftUnsupported = "nft_unsupported", "boot a kernel with nf_tables and its inet family; else guard the ports elsewhere and set firewall.manage to false";
+    /// nft is not installed.
+    NftMissing = "nft_missing", "apt-get install nftables";
+    /// This process may not read or write firewall rules.
+    FirewallNotPermitted = "firewall_not_permitted", "run the agent as root or with CAP_NET_ADMIN; else guard the ports elsewhere and set firewall.manage to false";
+    /// nft or ufw refused otherwise.
+    FirewallFailed = "firewall_failed", "look at the message; the agent tries again";
+
     /// The command line cannot be understood.
     Usage = "usage", "look at the command's --help";
     /// This version cannot do it.

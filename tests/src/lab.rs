@@ -1,10 +1,30 @@
 //! Hosts of a test: network namespaces on a bridge of their own, with IPv6 addresses that exist nowhere else. Needs
 //! root and iproute2. Dropped, nothing of them remains.
 
-use std::net::Ipv6Addr;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// After this time without an answer the packets of a connection were dropped; a refusal comes at once.
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// How an attempt to connect went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Somebody listens.
+    Open,
+    /// Nobody listens.
+    Refused,
+    /// No answer at all.
+    Dropped,
+}
 
 /// A bridge with hosts on it.
 #[derive(Debug)]
@@ -19,7 +39,9 @@ impl Lab {
     /// # Errors
     /// What `ip` says.
     pub fn new(hosts: usize) -> anyhow::Result<Self> {
-        let lab = Self { name: format!("fl{}", std::process::id()), hosts };
+        static LABS: AtomicUsize = AtomicUsize::new(0);
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { name: format!("fl{}-{number}", std::process::id()), hosts };
         let switch = lab.switch();
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
@@ -39,7 +61,54 @@ impl Lab {
         ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
         let address = format!("{}/64", self.address(n));
         ip(&["-n", &host, "-6", "addr", "add", &address, "dev", "eth0", "nodad"])?;
-        ip(&["-n", &host, "link", "set", "eth0", "up"])
+        ip(&["-n", &host, "link", "set", "eth0", "up"]).map(drop)
+    }
+
+    /// Connects from host `n`, and says how it went.
+    ///
+    /// # Panics
+    /// If the host is not there.
+    #[must_use]
+    pub fn reach(&self, n: usize, to: impl Into<SocketAddr>) -> Reach {
+        let to = to.into();
+        match self.inside(n, move || TcpStream::connect_timeout(&to, SILENCE)) {
+            Ok(_) => Reach::Open,
+            Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Reach::Refused,
+            Err(err) if err.kind() == io::ErrorKind::TimedOut => Reach::Dropped,
+            Err(err) => panic!("{to} from host {n}: {err}"),
+        }
+    }
+
+    /// Listens on host `n`: the kernel answers whoever connects.
+    ///
+    /// # Panics
+    /// If the host is not there or the address is taken.
+    #[must_use]
+    pub fn listen(&self, n: usize, at: impl Into<SocketAddr>) -> TcpListener {
+        let at = at.into();
+        self.inside(n, move || TcpListener::bind(at)).expect("the address is free")
+    }
+
+    /// Runs a program on host `n`; what it printed.
+    ///
+    /// # Errors
+    /// What the program says.
+    pub fn run(&self, n: usize, command: &[&str]) -> anyhow::Result<String> {
+        let host = self.host(n);
+        ip(&[&["netns", "exec", &host], command].concat())
+    }
+
+    /// Carries out `work` in a thread on host `n`; a socket stays there.
+    fn inside<T: Send>(&self, n: usize, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.host(n))).expect("the host is there");
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter the host");
+                work()
+            });
+            thread.join().expect("the thread ends well")
+        })
     }
 
     fn switch(&self) -> String {
@@ -64,7 +133,7 @@ impl Lab {
     /// # Errors
     /// What `ip` says.
     pub fn cut(&self, n: usize) -> anyhow::Result<()> {
-        ip(&["-n", &self.switch(), "link", "set", &format!("p{n}"), "down"])
+        ip(&["-n", &self.switch(), "link", "set", &format!("p{n}"), "down"]).map(drop)
     }
 
     /// Puts it back.
@@ -72,7 +141,7 @@ impl Lab {
     /// # Errors
     /// What `ip` says.
     pub fn connect(&self, n: usize) -> anyhow::Result<()> {
-        ip(&["-n", &self.switch(), "link", "set", &format!("p{n}"), "up"])
+        ip(&["-n", &self.switch(), "link", "set", &format!("p{n}"), "up"]).map(drop)
     }
 }
 
@@ -85,9 +154,9 @@ impl Drop for Lab {
     }
 }
 
-fn ip(args: &[&str]) -> anyhow::Result<()> {
+fn ip(args: &[&str]) -> anyhow::Result<String> {
     let output: Output = Command::new("ip").args(args).output().context("iproute2 is needed")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`ip {}` failed: {}", args.join(" "), said.trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -22,6 +22,7 @@ pub struct NodeBuilder {
     kind: &'static str,
     registry: Option<PathBuf>,
     extra: String,
+    firewall: &'static str,
     environment: Vec<(String, String)>,
     host: Option<(String, Ipv6Addr)>,
 }
@@ -56,6 +57,8 @@ pub fn node(id: &str, engine: &Path) -> NodeBuilder {
         kind: "nats-server",
         registry: None,
         extra: String::new(),
+        // Of this very machine no test may change a rule.
+        firewall: "{ manage: false }",
         environment: Vec::new(),
         host: None,
     }
@@ -81,6 +84,13 @@ impl NodeBuilder {
     pub fn config(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);
         self.extra.push('\n');
+        self
+    }
+
+    /// Another `firewall:`. Only for a node on a host of its own, or one that finds no nft.
+    #[must_use]
+    pub fn firewall(mut self, firewall: &'static str) -> Self {
+        self.firewall = firewall;
         self
     }
 
@@ -115,11 +125,12 @@ impl NodeBuilder {
         let config = format!(
             "forest_id: grove\nnode_id: {id}\naddress: \"{address}\"\nregistry: {registry}\npoll_interval: 500ms\n\
              engine:\n  kind: {kind}\n  binary: {engine}\n  data_dir: {data}\n\
-             {listen}state_dir: {state}\nruntime_dir: {runtime}\nnode_info: {info}\n{extra}",
+             {listen}firewall: {firewall}\nstate_dir: {state}\nruntime_dir: {runtime}\nnode_info: {info}\n{extra}",
             id = self.id,
             registry = registry.display(),
             kind = self.kind,
             engine = self.engine.display(),
+            firewall = self.firewall,
             data = at("jetstream"),
             state = at("state"),
             runtime = at("run"),

@@ -15,17 +15,18 @@ use super::output::{on_terminal, print, print_json};
 use super::preflight;
 use super::{CommandResult, Environment, block_on};
 use crate::cli::Common;
-use crate::driver::{Look, Seen, Step, StepName};
+use crate::driver::{LastRead, Look, Seen, Step, StepName};
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{NatsConfig, Role};
 use crate::engine::nats_server;
 use crate::fault::{Fault, chain};
+use crate::firewall::tools::System;
 use crate::health::client;
 use crate::settings::{EngineKind, Settings};
 use crate::share::lane::Lane;
 use crate::steps::{
-    self, AddressStep, BinariesStep, DataDirStep, DirStep, Kept, NodeInfoStep, Registrar, RegistryStep,
-    SecretsKeeper, SecretsStep,
+    self, AddressStep, BinariesStep, DataDirStep, DirStep, FirewallStep, Kept, NodeInfoStep, Registrar,
+    RegistryStep, SecretsKeeper, SecretsStep,
 };
 
 /// How a step stands.
@@ -140,6 +141,13 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
         Outlook::WouldChange => waits(StepName::Registry, "looked at once the registry's directory is there"),
         Outlook::WouldFail => fails(StepName::Registry, "cannot be reached without the share"),
     });
+    // What the registry could not tell now, `run` takes from the copy that it kept.
+    seen.registry = seen
+        .registry
+        .or_else(|| Kept::new(settings).registry().map(|registry| Arc::new(LastRead { registry, at: None })));
+    let tools = Arc::new(System::new(environment.path()));
+    let firewall = FirewallStep::new(Arc::clone(settings), tools);
+    lines.push(ask(StepName::Firewall, &firewall, &mut seen).await);
     lines.push(engine(settings, binaries_outlook).await);
     lines
 }

@@ -50,7 +50,7 @@ pub fn findings(sources: &Sources<'_>) -> Findings {
         peers_reachable: peers(sources),
         registry_entry: registry(sources),
         share_mounted: share(sources),
-        firewall_rules: Finding::pass(Observed::Nothing, "not managed by this version", sources.now),
+        firewall_rules: firewall(sources),
     }
 }
 
@@ -317,6 +317,20 @@ fn share(sources: &Sources<'_>) -> Finding {
         Standing::Stands(detail) => Finding::pass(latency, detail.clone(), at),
         Standing::Due(fault) => Finding::of(Status::Warn, fault, Observed::Nothing, at).under_way(),
         Standing::Differs(fault) => Finding::of(Status::Warn, fault, Observed::Nothing, at),
+    }
+}
+
+fn firewall(sources: &Sources<'_>) -> Finding {
+    let Some(record) = sources.machine.record(StepName::Firewall) else {
+        return Finding::starting();
+    };
+    let at = record.seen.unwrap_or(sources.now);
+    let rules = sources.seen.firewall_rules.map_or(Observed::Nothing, Observed::Count);
+    match &record.standing {
+        Standing::Unknown | Standing::Held(_) => Finding::starting(),
+        Standing::Stands(detail) => Finding::pass(rules, detail.clone(), at),
+        Standing::Due(fault) => Finding::of(Status::Warn, fault, rules, at).under_way(),
+        Standing::Differs(fault) => Finding::of(Status::Warn, fault, rules, at),
     }
 }
 

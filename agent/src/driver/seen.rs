@@ -37,6 +37,10 @@ pub struct Seen {
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
     pub binary: Option<FileIdentity>,
+    /// How many firewall rules of ours stand; `None` where none are wanted, or nobody could look.
+    pub firewall_rules: Option<u64>,
+    /// Where the engine takes clients, as it says itself: NimsForest chooses that port.
+    pub client_port: Option<u16>,
     /// Since when this node is taken out on purpose.
     pub removed: Option<Arc<str>>,
 }
@@ -98,6 +102,8 @@ pub enum Fact {
     CorruptCopies(Vec<String>),
     /// Which file the engine's executable is now.
     Binary(FileIdentity),
+    /// How many firewall rules of ours stand.
+    FirewallRules(Option<u64>),
     /// Taken out on purpose, or no more.
     Removed(Option<String>),
 }
@@ -111,8 +117,10 @@ impl Seen {
             Some(node) if !reached(node) => self.turn_lost.or(Some(observation.at)),
             _ => None,
         };
-        let news = *self.view != observation.view;
+        let port = observation.client_port();
+        let news = *self.view != observation.view || self.client_port != port;
         self.view = Arc::new(observation.view.clone());
+        self.client_port = port;
         news
     }
 
@@ -129,6 +137,7 @@ impl Seen {
             Fact::Secrets(read) => self.secrets = Some(read),
             Fact::CorruptCopies(names) => self.corrupt_copies = names.into(),
             Fact::Binary(identity) => self.binary = Some(identity),
+            Fact::FirewallRules(count) => self.firewall_rules = count,
             Fact::Removed(since) => self.removed = since.map(Into::into),
         }
     }

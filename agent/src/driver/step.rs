@@ -22,6 +22,8 @@ pub enum StepName {
     Secrets,
     /// Our entry stands in the registry.
     Registry,
+    /// The node's firewall lets in whom it should, and nobody else.
+    Firewall,
     /// The witness runs where and as long as it is needed.
     Witness,
     /// The engine is wanted as it should be.
@@ -30,7 +32,7 @@ pub enum StepName {
 
 impl StepName {
     /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Address,
         Self::Share,
         Self::NodeInfo,
@@ -38,6 +40,7 @@ impl StepName {
         Self::Binaries,
         Self::Secrets,
         Self::Registry,
+        Self::Firewall,
         Self::Witness,
         Self::Engine,
     ];
@@ -53,17 +56,24 @@ impl StepName {
             Self::Binaries => "binaries",
             Self::Secrets => "secrets",
             Self::Registry => "registry",
+            Self::Firewall => "firewall",
             Self::Witness => "witness",
             Self::Engine => "engine",
         }
     }
 
     /// What must stand before this one is looked at. The engine needs neither share nor entry: it starts from
-    /// what was kept of the last good read, and says so itself where there is nothing.
+    /// what was kept of the last good read, and says so itself where there is nothing. Nor does it wait for the
+    /// firewall: where rules cannot be written, a node that serves and says so is better than none.
     #[must_use]
     pub fn needs(self) -> &'static [Self] {
         match self {
-            Self::Address | Self::Share | Self::NodeInfo | Self::DataDir | Self::Binaries => &[],
+            Self::Address
+            | Self::Share
+            | Self::NodeInfo
+            | Self::DataDir
+            | Self::Binaries
+            | Self::Firewall => &[],
             Self::Secrets => &[Self::Share],
             Self::Registry => &[Self::Address, Self::Share],
             Self::Witness => &[Self::Address],

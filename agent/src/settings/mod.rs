@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use forest_core::address::Address;
 use forest_core::id::{ForestId, NodeId};
+use ipnet::IpNet;
 use url::Url;
 
 pub use forest_core::yaml::{ConfigError, Place};
@@ -167,6 +168,15 @@ pub struct Listen {
 pub struct Firewall {
     /// May the agent write rules?
     pub manage: bool,
-    /// Who may reach the monitoring ports: `any`, addresses or networks, as given and checked.
-    pub monitoring_from: Vec<String>,
+    /// Who, beside the forest's own nodes, may reach the ports of monitoring and health.
+    pub monitoring_from: Sources,
+}
+
+/// Where connections may come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sources {
+    /// From everywhere.
+    Any,
+    /// From these networks; an address is a network of one.
+    Nets(Vec<IpNet>),
 }

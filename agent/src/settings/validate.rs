@@ -8,7 +8,8 @@ use forest_core::yaml::{Field, Problem, Table};
 
 use super::vocabulary::VOCABULARY;
 use super::{
-    AddressChoice, Download, Engine, EngineKind, Firewall, Listen, Settings, Share, Witness, WitnessListen,
+    AddressChoice, Download, Engine, EngineKind, Firewall, Listen, Settings, Share, Sources, Witness,
+    WitnessListen,
 };
 use super::{share, value};
 
@@ -125,11 +126,16 @@ fn listen(table: &Table<'_>) -> Result<Listen, Problem> {
 
 /// An empty `monitoring_from` is allowed: nobody but the peers.
 fn firewall(table: &Table<'_>) -> Result<Firewall, Problem> {
-    let sources = |field: Field<'_>| field.list()?.iter().map(value::network).collect();
     Ok(Firewall {
         manage: table.get("manage").map_or(Ok(true), |field| field.flag())?,
-        monitoring_from: table.get("monitoring_from").map_or_else(|| Ok(vec!["any".to_owned()]), sources)?,
+        monitoring_from: table.get("monitoring_from").map_or(Ok(Sources::Any), |field| sources(&field))?,
     })
+}
+
+fn sources(field: &Field<'_>) -> Result<Sources, Problem> {
+    let given: Vec<_> = field.list()?.iter().map(value::network).collect::<Result<_, _>>()?;
+    // None among them is `any`, which lets everybody in, whatever stands beside it.
+    Ok(given.into_iter().collect::<Option<Vec<_>>>().map_or(Sources::Any, Sources::Nets))
 }
 
 /// No two servers of this node may want the same port. Blamed is the value the file gives, not a default.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forest_core::address::Address;
 use forest_core::yaml::{Field, Problem};
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use url::Url;
 
@@ -55,26 +56,21 @@ pub(super) fn socket(field: &Field<'_>) -> Result<SocketAddr, Problem> {
     Ok(address)
 }
 
-/// Who may reach a port: `any`, an address or a network; the text as given.
-pub(super) fn network(field: &Field<'_>) -> Result<String, Problem> {
+/// Who may reach a port: an address or a network, without the bits behind its prefix; `None` for `any`.
+pub(super) fn network(field: &Field<'_>) -> Result<Option<IpNet>, Problem> {
     let text = field.text()?;
     let remedy = "write any, an address, or a network like 10.0.0.0/8";
-    match text.split_once('/') {
-        None if text == "any" => {}
-        None => {
-            field.parse::<Address>(remedy)?;
-        }
-        Some((ip, prefix)) => {
-            let ip: IpAddr =
-                ip.parse().map_err(|_| field.problem(format!("`{text}` is not a network"), remedy))?;
-            let most = if ip.is_ipv4() { 32 } else { 128 };
-            if prefix.parse::<u8>().is_ok_and(|bits| bits <= most) {
-                return Ok(text.to_owned());
-            }
-            return Err(field.problem(format!("`{text}` has no prefix length of 0 to {most}"), remedy));
-        }
+    if text == "any" {
+        return Ok(None);
     }
-    Ok(text.to_owned())
+    let Some((ip, prefix)) = text.split_once('/') else {
+        return Ok(Some(field.parse::<Address>(remedy)?.ip().into()));
+    };
+    let ip: IpAddr = ip.parse().map_err(|_| field.problem(format!("`{text}` is not a network"), remedy))?;
+    let net = prefix.parse().ok().and_then(|bits| IpNet::new(ip, bits).ok());
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    let wrong = || field.problem(format!("`{text}` has no prefix length of 0 to {most}"), remedy);
+    Ok(Some(net.ok_or_else(wrong)?.trunc()))
 }
 
 /// Where to download from. The URL is never shown: it may bear a token.

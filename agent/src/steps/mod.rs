@@ -4,6 +4,7 @@ pub mod address;
 mod binaries;
 mod disk;
 mod engine;
+mod firewall;
 mod kept;
 mod local;
 mod queue;
@@ -20,12 +21,14 @@ use forest_core::registry::Limits;
 use sha2::{Digest, Sha256};
 
 use crate::driver::{Step, StepName, Wants};
+use crate::firewall::tools::System;
 use crate::settings::Settings;
 use crate::share::lane::Lane;
 
 pub use address::AddressStep;
 pub use binaries::BinariesStep;
 pub use engine::EngineStep;
+pub use firewall::{FirewallStep, take_out as take_out_firewall};
 pub use kept::Kept;
 pub use local::{DataDirStep, NodeInfoStep};
 pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
@@ -53,6 +56,7 @@ pub fn all(
     let has_witness = binary.is_ok();
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
     let engine = EngineStep::new(Arc::clone(settings), has_witness, keeper.clone(), wants.clone());
+    let firewall = FirewallStep::new(Arc::clone(settings), Arc::new(System::new(path)));
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     let updates = Arc::clone(&registrar.updates);
     let steps: Steps = vec![
@@ -63,6 +67,7 @@ pub fn all(
         (StepName::Binaries, Arc::new(BinariesStep::new(&settings.engine))),
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
+        (StepName::Firewall, Arc::new(firewall)),
         (StepName::Witness, Arc::new(witness)),
         (StepName::Engine, Arc::new(engine)),
     ];

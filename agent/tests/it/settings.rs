@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forest_agent::settings::{AddressChoice, ConfigError, EngineKind, Settings};
+use forest_agent::settings::{AddressChoice, ConfigError, EngineKind, Settings, Sources};
 use forest_core::reason::Reason;
 use proptest::prelude::*;
 
@@ -78,7 +78,7 @@ fn every_shape_of_a_value_is_read() {
     assert_eq!(settings.engine.kind, EngineKind::Nimsforest);
     assert_eq!(settings.engine.binary, PathBuf::from("/opt/nimsforest/bin/forest"));
     assert_eq!(settings.engine.download.expect("given").sha256[..3], [0x01, 0x23, 0x45]);
-    assert_eq!(settings.firewall.monitoring_from.len(), 4);
+    assert_eq!(settings.firewall.monitoring_from, Sources::Any);
     assert!(!settings.firewall.manage);
 }
 

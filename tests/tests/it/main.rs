@@ -15,6 +15,8 @@ mod engine;
 #[cfg(test)]
 mod engine_faults;
 #[cfg(test)]
+mod firewall;
+#[cfg(test)]
 mod hang;
 #[cfg(test)]
 mod lifecycle;

@@ -10,4 +10,5 @@ pub mod node;
 pub mod process;
 pub mod running;
 pub mod stand_in;
+pub mod vm;
 pub mod wait;

@@ -1,8 +1,5 @@
 //! Whatever the values are, they arrive as they are, in files alone.
 
-use std::path::Path;
-
-use forest_agent::settings::Settings;
 use proptest::prelude::*;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -119,27 +116,4 @@ proptest! {
         prop_assert_eq!(agent.share.username, username);
         prop_assert_eq!(config.runcmd, CloudConfig::of(&rendered(&example())).runcmd);
     }
-
-    #[test]
-    fn the_agent_reads_the_same(username in nasty()) {
-        let mut plan = example();
-        plan.share.username = username.clone();
-        prop_assume!(plan.render().is_ok());
-        let config = CloudConfig::of(&rendered(&plan));
-        let settings = Settings::parse(config.file("/etc/morpheus/agent.yaml"), Path::new("agent.yaml")).unwrap();
-        prop_assert_eq!(settings.share.unwrap().username, username);
-    }
-}
-
-#[test]
-fn the_agent_understands_all_of_it() {
-    let config = CloudConfig::of(&rendered(&example()));
-    let settings = Settings::parse(config.file("/etc/morpheus/agent.yaml"), Path::new("agent.yaml")).unwrap();
-    let share = settings.share.unwrap();
-    assert_eq!((share.host.as_str(), share.path.as_str()), ("u12345.your-storagebox.de", "backup/morpheus"));
-    assert_eq!(share.password_file, Path::new("/etc/morpheus/storagebox.password"));
-    assert_eq!(settings.engine.kind.as_str(), "nimsforest");
-    assert_eq!(settings.engine.download.unwrap().url.as_str(), "file:///mnt/forest/bin/forest");
-    assert_eq!(settings.witness.download.unwrap().url.as_str(), "file:///mnt/forest/bin/nats-server");
-    assert_eq!(settings.registry, Path::new("/mnt/forest/registry.json"));
 }

@@ -20,6 +20,8 @@ use crate::wait::until;
 pub const USER: &str = "u12345";
 /// Its password, unlike anything else that is written anywhere.
 pub const PASSWORD: &str = "Zq7'\"$x #: battery";
+/// A part of it that no quoting changes: what a search for it looks for.
+pub const NEEDLE: &str = "#: battery";
 /// The account that owns the files, as Samba and Apache see it.
 const OWNER: &str = "www-data";
 /// Room on the share, in MB: for the programs and a registry.

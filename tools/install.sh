@@ -2,7 +2,7 @@
 # Puts what developers need into .tools/, which git ignores; the system is left alone but for packages of the
 # distribution that are missing, and each of those is announced. Done once, it returns at once.
 #
-#   tools/install.sh build    what compiling needs: cargo, a C linker
+#   tools/install.sh build    what compiling and testing need: cargo, a C linker, curl
 #   tools/install.sh nats     .tools/nats-server-2.15.1 and .tools/nats-server-debian, both for the tests
 #   tools/install.sh deny     .tools/cargo-deny-0.20.2
 #   tools/install.sh vm       what virtual machines need, packages of the distribution: several, none started
@@ -69,6 +69,8 @@ debian_nats() {
 build() {
     command -v cargo >/dev/null || { say "cargo is missing: install Rust as rustup.rs says, then run this again"; exit 1; }
     command -v cc >/dev/null || apt_install build-essential
+    # A test runs the user-data's own commands.
+    command -v curl >/dev/null || apt_install curl
 }
 
 # User-Mode Linux, what builds its image, and the servers of the lab. Debian would start Samba and Apache: a policy

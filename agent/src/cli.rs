@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and nothing else.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,7 +33,20 @@ pub enum Command {
     /// Look at every step of `run` and do none: what would change, what would fail and why
     Check(Common),
     /// The local /health, for a person
-    Status(Common),
+    Status {
+        /// Wait until all is well, at most this long (like 60s), before saying how it is
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        wait: Option<Duration>,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number and its unit, like 500ms, 60s or 2m".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
 }
 
 /// Options that every command takes.
@@ -56,8 +70,8 @@ impl Command {
     #[must_use]
     pub fn common(&self) -> &Common {
         match self {
-            Self::Run(common) | Self::Install(common) | Self::Check(common) | Self::Status(common) => common,
-            Self::Register { common, .. } => common,
+            Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
+            Self::Register { common, .. } | Self::Status { common, .. } => common,
         }
     }
 }
@@ -71,5 +85,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wait_is_a_duration() {
+        let wait = |text: &str| match Cli::try_parse_from(["forest-agent", "status", "--wait", text]) {
+            Ok(Cli { command: Command::Status { wait, .. } }) => wait,
+            _ => None,
+        };
+        assert_eq!(wait("60s"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("1m 500ms"), Some(Duration::from_millis(60_500)));
+        assert_eq!(wait("60"), None);
+        assert_eq!(wait("-1s"), None);
     }
 }

@@ -129,6 +129,15 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
     made.map_err(failed("create the directory", path))
 }
 
+/// Makes the directory that is to hold `target`, and its parents: a bare machine has none for our programs.
+///
+/// # Errors
+/// The path, and what stands in the way.
+pub fn parent_dir(target: &Path) -> Result<(), FileError> {
+    let dir = directory_of(target);
+    fs::create_dir_all(dir).map_err(failed("create the directory", dir))
+}
+
 fn directory_of(target: &Path) -> &Path {
     match target.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,

@@ -12,4 +12,5 @@ pub mod process;
 pub mod programs;
 pub mod running;
 pub mod stand_in;
+pub mod vm;
 pub mod wait;

@@ -121,7 +121,9 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let data_dir = &settings.engine.data_dir;
     let data = ask(StepName::DataDir, &DataDirStep::new(data_dir.clone()), &mut seen).await;
     lines.push(data.unless(|| preflight::can_make(data_dir, Reason::DataDir)));
-    let binaries = ask(StepName::Binaries, &BinariesStep::new(&settings.engine), &mut seen).await;
+    let binaries = BinariesStep::new(settings);
+    let binaries = if share_outlook == Outlook::WouldChange { binaries.once_mounted() } else { binaries };
+    let binaries = ask(StepName::Binaries, &binaries, &mut seen).await;
     let binaries_outlook = binaries.status;
     lines.push(binaries);
     lines.push(match share_outlook {

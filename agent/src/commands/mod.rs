@@ -101,7 +101,7 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Command::Install(common) => install::run(common, environment),
         Command::Register { dry_run, common } => register::run(&settings, common, environment, *dry_run),
         Command::Check(common) => check::run(&settings, common, environment),
-        Command::Status(common) => status::run(&settings, common),
+        Command::Status { wait, common } => status::run(&settings, common, *wait),
     };
     result.unwrap_or_else(|failure| {
         if common.json {

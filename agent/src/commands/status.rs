@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, Table};
 use forest_core::health::{Check, HealthReport, Status};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::output::{on_terminal, print, print_json};
 use super::{CommandResult, Failure, block_on};
@@ -16,26 +18,43 @@ use crate::health::client::{self, Identity, NoAnswer};
 use crate::settings::Settings;
 use crate::steps;
 
-pub(super) fn run(settings: &Settings, common: &Common) -> CommandResult {
-    let address = client::local(settings.listen.health);
-    let silent = |err: NoAnswer| {
-        let hint = "is it running? (systemctl status forest-agent, or forest-agent run)";
-        Failure::new("no_agent", anyhow!("{err}; {hint}"))
-    };
-    let asked = async {
-        let identity = client::identity(address).await.map_err(silent)?;
-        if identity.instance != steps::instance(&settings.state_dir) {
-            return Err(another(address, &identity));
-        }
-        client::health(address).await.map_err(silent)
-    };
-    let report = block_on(asked)??;
+/// Between two questions while waiting.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) fn run(settings: &Settings, common: &Common, wait: Option<Duration>) -> CommandResult {
+    let report = block_on(answer(settings, wait.unwrap_or_default()))??;
     if common.json {
         print_json(&serde_json::to_value(&report).map_err(|err| Failure::new("no_agent", err))?);
     } else {
         print(&render(&report, on_terminal()));
     }
     Ok(if report.status == Status::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The first report that says pass, or what there is when the time is over.
+async fn answer(settings: &Settings, wait: Duration) -> Result<HealthReport, Failure> {
+    let begun = Instant::now();
+    loop {
+        let answer = ask(settings).await;
+        let well = answer.as_ref().is_ok_and(|report| report.status == Status::Pass);
+        if well || begun.elapsed() + PAUSE > wait {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask(settings: &Settings) -> Result<HealthReport, Failure> {
+    let address = client::local(settings.listen.health);
+    let silent = |err: NoAnswer| {
+        let hint = "is it running? (systemctl status forest-agent, or forest-agent run)";
+        Failure::new("no_agent", anyhow!("{err}; {hint}"))
+    };
+    let identity = client::identity(address).await.map_err(silent)?;
+    if identity.instance != steps::instance(&settings.state_dir) {
+        return Err(another(address, &identity));
+    }
+    client::health(address).await.map_err(silent)
 }
 
 fn another(address: SocketAddr, found: &Identity) -> Failure {

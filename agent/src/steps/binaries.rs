@@ -14,7 +14,7 @@ use crate::driver::{Fact, FileIdentity, Look, Looked, Seen, Step};
 use crate::engine::binary::{Inspector, State};
 use crate::engine::download::{Bounds, copy, fetch_http, file_path};
 use crate::fault::{Fault, chain};
-use crate::settings::{Download, Engine};
+use crate::settings::{Download, Settings};
 use crate::share::lane::Lane;
 
 /// How long copying from a file may take: it may lie on the share, where the binaries travel.
@@ -24,6 +24,8 @@ const COPY: Duration = Duration::from_secs(240);
 pub struct BinariesStep {
     binary: PathBuf,
     download: Option<Download>,
+    /// The mountpoint of the share on which the download lies, where it does.
+    share: Option<PathBuf>,
     inspector: Arc<Mutex<Inspector>>,
     copies: Arc<Lane>,
 }
@@ -31,21 +33,32 @@ pub struct BinariesStep {
 impl BinariesStep {
     /// For the engine's executable.
     #[must_use]
-    pub fn new(engine: &Engine) -> Self {
+    pub fn new(settings: &Settings) -> Self {
+        let (engine, share) = (&settings.engine, settings.share.as_ref());
+        let source = engine.download.as_ref().and_then(|download| file_path(&download.url));
+        let on_share = |mountpoint: &PathBuf| source.is_some_and(|source| source.starts_with(mountpoint));
         Self {
             binary: engine.binary.clone(),
             download: engine.download.clone(),
+            share: share.map(|share| share.mountpoint.clone()).filter(on_share),
             inspector: Arc::default(),
             copies: Arc::new(Lane::new("binary-copy")),
         }
     }
+
+    /// The same, as if the share were there already: for saying what would be done.
+    #[must_use]
+    pub fn once_mounted(self) -> Self {
+        Self { share: None, ..self }
+    }
 }
 
 impl Step for BinariesStep {
-    fn look(&self, _seen: Seen) -> BoxFuture<'static, Looked> {
+    fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         let (binary, inspector) = (self.binary.clone(), Arc::clone(&self.inspector));
         let sha256 = self.download.as_ref().map(|download| download.sha256);
         let fetchable = self.download.is_some();
+        let away = self.share.clone().filter(|_| seen.dir.is_none());
         async move {
             let path = binary.clone();
             let look = move || {
@@ -58,6 +71,7 @@ impl Step for BinariesStep {
             };
             let result = match state.fault(&binary) {
                 None => Ok(Look::Stands(binary.display().to_string())),
+                Some(fault) if let Some(share) = away => Err(fault.advise(waits(&share))),
                 // Whatever stands in the way, the right file in its place puts it right.
                 Some(fault) if fetchable => Ok(Look::Differs(fault)),
                 Some(fault) => Err(fault),
@@ -90,6 +104,11 @@ impl Step for BinariesStep {
     }
 }
 
+/// A try would fail, and make the next one wait.
+fn waits(share: &Path) -> String {
+    format!("bring the share at {} back, on which its download lies", share.display())
+}
+
 fn identity(path: &Path) -> Option<FileIdentity> {
     let meta = std::fs::metadata(path).ok()?;
     let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
@@ -101,4 +120,37 @@ fn copy_file(source: &Path, download: &Download, target: &Path) -> Result<(), Fa
         Fault::new(Reason::DownloadFailed, format!("failed to open {}: {err}", source.display()))
     })?;
     copy(&mut file, download, target, Bounds::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::ShareDir;
+
+    fn step(url: &str) -> BinariesStep {
+        let text = format!(
+            "{{forest_id: f, node_id: n, share: {{source: //h/s, username: u}}, \
+             engine: {{binary: /no/such/engine, download: {{url: '{url}', sha256: '{}'}}}}}}",
+            "0".repeat(64)
+        );
+        BinariesStep::new(&Settings::parse(&text, Path::new("agent.yaml")).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_lies_on_the_share_waits_for_the_share() {
+        let away = Seen::default();
+        let dir = tempfile::tempdir().unwrap();
+        let there = Seen { dir: Some(Arc::new(ShareDir::plain(dir.path()).unwrap())), ..Seen::default() };
+        let on_share = || step("file:///mnt/forest/bin/nats-server");
+        let fault = on_share().look(away.clone()).await.result.unwrap_err();
+        assert!(fault.remedy().contains("/mnt/forest"), "{fault}");
+        assert!(matches!(on_share().look(there).await.result, Ok(Look::Differs(_))));
+        assert!(matches!(on_share().once_mounted().look(away.clone()).await.result, Ok(Look::Differs(_))));
+        for elsewhere in ["https://x.example/nats-server", "file:///mnt/forest2/nats-server"] {
+            assert!(
+                matches!(step(elsewhere).look(away.clone()).await.result, Ok(Look::Differs(_))),
+                "{elsewhere}"
+            );
+        }
+    }
 }

@@ -64,7 +64,7 @@ pub fn all(
         (StepName::Share, Arc::new(DirStep::new(settings, lane))),
         (StepName::NodeInfo, Arc::new(NodeInfoStep::new(settings.node_info.clone(), forest, node))),
         (StepName::DataDir, Arc::new(DataDirStep::new(settings.engine.data_dir.clone()))),
-        (StepName::Binaries, Arc::new(BinariesStep::new(&settings.engine))),
+        (StepName::Binaries, Arc::new(BinariesStep::new(settings))),
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Firewall, Arc::new(firewall)),

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::engine::binary::Sha256Digest;
 use crate::fault::{Fault, chain};
-use crate::files::{FileError, Pending};
+use crate::files::{self, FileError, Pending};
 use crate::settings::Download;
 
 /// Bounds of one download.
@@ -176,6 +176,7 @@ struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     fn create(download: &'a Download, target: &Path, size: u64) -> Result<Self, Fault> {
+        files::parent_dir(target).map_err(disk(&download.url))?;
         Ok(Self {
             download,
             pending: Pending::create(target, 0o755).map_err(disk(&download.url))?,

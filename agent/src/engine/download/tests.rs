@@ -54,6 +54,18 @@ impl Place {
     }
 }
 
+#[test]
+fn a_bare_machine_has_no_directory_for_it_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::write(&source, "program").unwrap();
+    let url = Url::from_file_path(&source).unwrap();
+    let download = Download { url, sha256: Sha256::digest("program").into() };
+    let target = dir.path().join("opt/nimsforest/bin/engine");
+    copy(&mut fs::File::open(&source).unwrap(), &download, &target, Bounds::default()).unwrap();
+    assert_eq!(fs::read(target).unwrap(), b"program");
+}
+
 #[tokio::test]
 async fn a_good_file_is_put_in_place_executable() {
     let place = Place::with_an_old_engine();

@@ -11,6 +11,7 @@ pub mod config;
 pub mod environment;
 pub mod failure;
 mod files;
+pub mod hetzner;
 pub mod local;
 mod names;
 pub mod probe;

@@ -17,6 +17,8 @@ mod engine_faults;
 #[cfg(test)]
 mod hang;
 #[cfg(test)]
+mod hetzner;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod morpheus;

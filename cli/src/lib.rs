@@ -6,6 +6,7 @@
 //! starts it as a program and asks it over HTTP.
 
 pub mod args;
+pub mod cloud;
 mod commands;
 pub mod config;
 pub mod environment;
@@ -15,7 +16,7 @@ pub mod hetzner;
 pub mod local;
 mod names;
 pub mod probe;
-mod progress;
+pub mod progress;
 pub mod report;
 pub mod ui;
 

@@ -18,6 +18,8 @@ pub struct Access {
     pub(super) endpoint: String,
     /// Is the endpoint on this machine?
     pub(super) loopback: bool,
+    /// Is it spoken to without TLS?
+    pub(super) plain: bool,
     pub(super) token: SecretString,
 }
 
@@ -67,7 +69,8 @@ impl Access {
                 "the API token of Hetzner Cloud is not one line of plain characters: copy it once more";
             return Err(Failure::new(Reason::HetznerUnauthorized, message));
         }
-        Ok(Self { endpoint: url.as_str().trim_end_matches('/').to_owned(), loopback, token })
+        let plain = url.scheme() == "http";
+        Ok(Self { endpoint: url.as_str().trim_end_matches('/').to_owned(), loopback, plain, token })
     }
 }
 

@@ -114,6 +114,8 @@ impl Transport {
             // A redirection could take the token elsewhere.
             .redirect(redirect::Policy::none());
         let builder = if access.loopback { builder.no_proxy() } else { builder };
+        // Without TLS there is nobody to trust, and no need to read the system's certificates.
+        let builder = if access.plain { builder.tls_certs_only([]) } else { builder };
         let client = builder
             .build()
             .map_err(|err| Failure::new(Reason::NotSupported, format!("no HTTP client: {}", chain(&err))))?;

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cloud;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod corruption;

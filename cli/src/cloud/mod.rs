@@ -14,9 +14,12 @@
 //! so nothing comes twice, neither after a lost answer nor with two laptops at the same moment.
 
 pub mod fell;
+pub mod forest;
+pub mod key;
 pub mod labels;
 pub mod offers;
 pub mod plan;
 pub mod raise;
+pub mod record;
 pub mod removal;
 pub mod seen;

@@ -1,16 +1,18 @@
 //! Which machines may be had for a forest, the best first, with their prices: from the configuration and what the
-//! API offers at this moment. Pure.
+//! API offers at this moment. Pure but for the asking.
 //!
 //! The API's word on stock is a hint alone: what is said to be sold out was had, and the other way round. So it is
 //! shown, and the order is the configuration's: every type at the wished location, then at its neighbours.
 
 use forest_core::reason::Reason;
 use forest_core::suggest::nearest;
+use futures::try_join;
 use jiff::Timestamp;
 
 use crate::config::Machine;
 use crate::failure::Failure;
 use crate::hetzner::wire::{Deprecation, Image, Location, Price, ServerType};
+use crate::hetzner::{ApiError, Hetzner};
 
 /// Without a type in the configuration: the cheapest with this many cores and GB of memory.
 const MODEST: (u32, f64) = (2, 4.0);
@@ -47,6 +49,18 @@ pub struct Catalogue {
     pub images: Vec<Image>,
     /// In which money prices are.
     pub currency: String,
+}
+
+impl Catalogue {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn fetch(api: &Hetzner, image: &str) -> Result<Self, ApiError> {
+        let (types, locations, images, currency) =
+            try_join!(api.server_types(), api.locations(), api.images(image), api.currency())?;
+        Ok(Self { types, locations, images, currency })
+    }
 }
 
 /// The offers for `wanted`, the best first; never none.

@@ -180,10 +180,12 @@ impl World {
             change["error"] = json!({"code": code, "message": format!("{command} failed")});
         }
         self.edit("actions", action, change);
+        let was = self.get("servers", server).map(|server| server["status"].clone()).unwrap_or_default();
         let status = match (command.as_str(), failure) {
-            (_, Some(_)) => "off",
-            ("create_server", _) => "starting",
-            ("start_server", _) => "running",
+            // What could not be made is of no use, whatever is done to it.
+            ("create_server", Some(_)) => "unknown",
+            ("create_server", None) => "starting",
+            ("start_server", None) if was != "unknown" => "running",
             _ => return,
         };
         self.edit("servers", server, json!({"status": status}));

@@ -104,7 +104,7 @@ impl Project {
             Step::Server { node, offer, .. } => return self.make_server(wish, id, node, *offer),
             Step::Discard(id) => {
                 let before = self.seen.servers.len();
-                self.seen.servers.retain(|server| server.id != *id || server.status != ServerStatus::Off);
+                self.seen.servers.retain(|server| server.id != *id || server.status == ServerStatus::Running);
                 if self.seen.servers.len() == before {
                     return Err(refused(Code::NotFound));
                 }
@@ -134,7 +134,7 @@ impl Project {
         let dud = self.duds.get_mut(&offer).filter(|left| **left > 0);
         let failed = dud.map(|left| {
             *left -= 1;
-            new.status = ServerStatus::Off;
+            new.status = ServerStatus::Initializing;
             id
         });
         self.seen.servers.push(new);

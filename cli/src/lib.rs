@@ -6,15 +6,17 @@
 //! starts it as a program and asks it over HTTP.
 
 pub mod args;
+pub mod cloud;
 mod commands;
 pub mod config;
 pub mod environment;
 pub mod failure;
 mod files;
+pub mod hetzner;
 pub mod local;
 mod names;
 pub mod probe;
-mod progress;
+pub mod progress;
 pub mod report;
 pub mod ui;
 

@@ -20,7 +20,9 @@ enum Kind {
 }
 
 impl Progress {
-    pub(crate) fn silent() -> Self {
+    /// Says nothing.
+    #[must_use]
+    pub fn silent() -> Self {
         Self::of(Kind::Silent)
     }
 

@@ -249,6 +249,33 @@ reasons! {
     NotHealthy = "not_healthy", "look at the nodes that the message names";
     /// The laptop's own state cannot be read or written.
     LocalState = "local_state", "check the path and its permissions";
+
+    /// No API token of Hetzner Cloud is to be found.
+    HetznerNoToken = "hetzner_no_token", "make one in the Hetzner console (Security, API tokens, Read & Write) and export HCLOUD_TOKEN";
+    /// Hetzner Cloud does not know the API token.
+    HetznerUnauthorized = "hetzner_unauthorized", "make a new API token in the Hetzner console, and put it where the old one stands";
+    /// The API token may not do this.
+    HetznerForbidden = "hetzner_forbidden", "make an API token with Read & Write in the project's console";
+    /// Hetzner Cloud cannot be reached.
+    HetznerUnreachable = "hetzner_unreachable", "check this machine's network, then run it again: nothing is done twice";
+    /// Hetzner Cloud failed on its own side, again and again.
+    HetznerFault = "hetzner_fault", "wait some minutes, then run it again: nothing is done twice";
+    /// The project's requests of this hour are used up.
+    HetznerRateLimit = "hetzner_rate_limit", "wait some minutes, then run it again: nothing is done twice";
+    /// The project may not have more of this.
+    HetznerLimit = "hetzner_limit", "ask for a higher limit in the Hetzner console (Limits), or delete what is not needed";
+    /// No machine is to be had, of any type and in any location that was asked for.
+    HetznerUnavailable = "hetzner_unavailable", "name more types in machine.hetzner.server_type_fallback, or another location";
+    /// Something that is not ours has the name already.
+    HetznerNameTaken = "hetzner_name_taken", "rename it in the Hetzner console, or choose another name";
+    /// Another action works on the same thing.
+    HetznerLocked = "hetzner_locked", "wait until it is over, then run it again";
+    /// It is protected against being deleted.
+    HetznerProtected = "hetzner_protected", "take the protection off in the Hetzner console, then run it again";
+    /// Hetzner Cloud does not accept the request.
+    HetznerRefused = "hetzner_refused", "look at the message: it names the value that is not accepted";
+    /// An action of Hetzner Cloud did not end in time.
+    HetznerSlow = "hetzner_slow", "look into the Hetzner console, then run it again: nothing is done twice";
 }
 
 impl fmt::Display for Reason {

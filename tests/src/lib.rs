@@ -1,8 +1,9 @@
 //! The test kit: agents with everything they need in a directory of their own, real nats-servers, a file system
-//! that hangs, and a stand-in for NimsForest. Whatever a test starts ends with the test.
+//! that hangs, a stand-in for NimsForest, and a fake of Hetzner Cloud. Whatever a test starts ends with the test.
 
 pub mod client;
 pub mod hangfs;
+pub mod hetzner;
 pub mod http;
 pub mod lab;
 pub mod nats;

@@ -6,6 +6,7 @@
 pub mod edit;
 mod expand;
 mod find;
+mod machine;
 mod show;
 mod vocabulary;
 
@@ -16,6 +17,7 @@ use forest_core::yaml::{ConfigError, Field, Problem, Table};
 use url::Url;
 
 pub use find::{Found, find};
+pub use machine::{Machine, machine};
 pub use show::{Shown, value, values};
 pub use vocabulary::{VOCABULARY, is_secret};
 

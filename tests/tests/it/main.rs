@@ -6,6 +6,7 @@
 mod architecture;
 #[cfg(test)]
 mod cloud_init;
+mod cloud;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
@@ -20,6 +21,8 @@ mod engine_faults;
 mod firewall;
 #[cfg(test)]
 mod hang;
+#[cfg(test)]
+mod hetzner;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]

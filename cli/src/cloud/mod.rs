@@ -1,0 +1,25 @@
+//! Cloud mode: the nodes of a forest are servers of a provider.
+//!
+//! What to do next is always worked out from what there is, so that a command that was cut short anywhere is
+//! finished by running it again:
+//!
+//! ```text
+//!   wish (record, configuration) ──┐
+//!                                  ├─► plan::steps / removal::steps, pure ──► raise / fell: carried out at once
+//!   seen (what the API lists) ─────┘                 ▲                                  │
+//!                                                    └────────── looked at again ◄──────┘
+//! ```
+//!
+//! Everything that is made bears labels and a name that follows from the forest; the API lets a name be had once,
+//! so nothing comes twice, neither after a lost answer nor with two laptops at the same moment.
+
+pub mod fell;
+pub mod forest;
+pub mod key;
+pub mod labels;
+pub mod offers;
+pub mod plan;
+pub mod raise;
+pub mod record;
+pub mod removal;
+pub mod seen;

@@ -1,0 +1,269 @@
+//! What is wanted of a forest in the cloud, as its record in the registry says, and the pure changes to it.
+//!
+//! ```text
+//!   (none) ──plant──► planting ──settle──► active ──grow──► active, some pending ──settle──► active
+//!                         └──────────────────┴── bury ──► removing ──clear, remove──► (none)
+//! ```
+//!
+//! Members are added before their servers are made, and are pending until they were seen healthy once. A pending one
+//! bears who is at work on it: of two laptops that grow a forest at the same moment each adds its own, and what one
+//! has left behind is taken up by the next.
+
+use std::collections::BTreeSet;
+
+use forest_core::id::{ForestId, NodeId};
+use forest_core::reason::Reason;
+use forest_core::registry::{Owner, Registry, bury as tombstone, edit_forest, remove_entry};
+use forest_core::time::rfc3339;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::labels::Mark;
+use crate::args::node_name;
+use crate::failure::Failure;
+use crate::local::record::{Status, size};
+
+/// The provider of these forests.
+pub const PROVIDER: &str = "hetzner";
+/// No command works on a node for longer; whoever says so is gone.
+const LONGEST: SignedDuration = SignedDuration::from_hours(2);
+
+/// What is wanted of a forest in the cloud: the part of its record that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How far it is.
+    pub status: Status,
+    /// Which planting: see [`Mark`].
+    pub planting: String,
+    /// The number of the next node; never lowered.
+    pub next_node: u64,
+    /// Its nodes.
+    pub members: Vec<NodeId>,
+    /// Those that were not yet seen healthy.
+    #[serde(default)]
+    pub pending: Vec<Pending>,
+}
+
+/// A node that is being made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The node.
+    pub id: NodeId,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Who is at work on it.
+    pub by: Owner,
+}
+
+impl Pending {
+    /// Is nobody at work on it any more, as far as `worker` can tell?
+    fn is_left(&self, worker: &Worker) -> bool {
+        let since: Option<Timestamp> = self.since.parse().ok();
+        let old = since.is_none_or(|since| worker.now.duration_since(since) > LONGEST);
+        old || self.by.is_gone(&worker.owner)
+    }
+}
+
+/// Who changes the record, and when.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// This process.
+    pub owner: Owner,
+    /// The time of the change.
+    pub now: Timestamp,
+}
+
+/// What a new forest is to be.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// How many nodes, at least 1.
+    pub count: u8,
+    /// The wished location.
+    pub location: String,
+    /// The mark of a new planting.
+    pub planting: String,
+}
+
+impl Plan {
+    /// The plan of the forest, if it is one in the cloud.
+    #[must_use]
+    pub fn find(registry: &Registry, forest: &ForestId) -> Option<Self> {
+        let record = registry.forest(forest)?;
+        let ours = record.get("provider").and_then(Value::as_str) == Some(PROVIDER);
+        ours.then(|| Self::deserialize(Value::Object(record.clone())).ok()).flatten()
+    }
+
+    /// The mark on everything of it.
+    #[must_use]
+    pub fn mark(&self, forest: &ForestId) -> Mark {
+        Mark { forest: forest.clone(), planting: self.planting.clone() }
+    }
+
+    /// Adds `count` members that `worker` makes; their ids.
+    fn add(&mut self, forest: &ForestId, count: usize, worker: &Worker) -> Result<Vec<NodeId>, Failure> {
+        let mut added = Vec::new();
+        for _ in 0..count {
+            let id = node_name(forest, self.next_node).ok_or_else(|| {
+                let message = format!("forest {forest} has had as many nodes as its name leaves room for");
+                Failure::new(Reason::NotSupported, message)
+            })?;
+            self.next_node += 1;
+            self.members.push(id.clone());
+            self.pending.push(worker.takes(id.clone()));
+            added.push(id);
+        }
+        Ok(added)
+    }
+
+    fn write(&self, record: &mut Map<String, Value>) {
+        if let Ok(Value::Object(own)) = serde_json::to_value(self) {
+            record.extend(own);
+        }
+    }
+}
+
+impl Worker {
+    /// This process, now.
+    #[must_use]
+    pub fn current() -> Self {
+        Self { owner: Owner::current("morpheus"), now: Timestamp::now() }
+    }
+
+    fn takes(&self, id: NodeId) -> Pending {
+        Pending { id, since: rfc3339(self.now), by: self.owner.clone() }
+    }
+}
+
+/// A change: the registry afterwards, `None` where nothing changes; the plan; the nodes to be worked on.
+pub type Change = (Option<Registry>, Plan, Vec<NodeId>);
+
+/// The registry with a new forest, or with the same one whose planting was cut short.
+///
+/// # Errors
+/// [`Failure`] where the name is taken.
+pub fn plant(
+    registry: &Registry,
+    forest: &ForestId,
+    request: &Request,
+    worker: &Worker,
+) -> Result<Change, Failure> {
+    let plan = match (registry.forest(forest), Plan::find(registry, forest)) {
+        (None, _) => {
+            let (status, planting) = (Status::Planting, request.planting.clone());
+            let mut plan = Plan { status, planting, next_node: 1, members: Vec::new(), pending: Vec::new() };
+            plan.add(forest, usize::from(request.count), worker)?;
+            plan
+        }
+        (Some(_), Some(plan)) if plan.status == Status::Planting => {
+            if plan.members.len() != usize::from(request.count) {
+                return Err(taken(forest, Some(&plan)));
+            }
+            plan
+        }
+        (Some(_), plan) => return Err(taken(forest, plan.as_ref())),
+    };
+    let next = edit_forest(registry, forest, worker.now, |record| {
+        let texts = [("provider", PROVIDER), ("location", &request.location), ("size", size(request.count))];
+        for (key, text) in texts {
+            record.entry(key).or_insert_with(|| text.into());
+        }
+        record.entry("created_at").or_insert_with(|| rfc3339(worker.now).into());
+        plan.write(record);
+    });
+    let nodes = plan.members.clone();
+    Ok((next, plan, nodes))
+}
+
+/// The registry with `count` more nodes; those that somebody has left behind are among them.
+///
+/// # Errors
+/// [`Failure`] where the forest is gone, half torn down, or full.
+pub fn grow(registry: &Registry, forest: &ForestId, count: u8, worker: &Worker) -> Result<Change, Failure> {
+    let mut plan = live(registry, forest)?;
+    let mut nodes = Vec::new();
+    for pending in plan.pending.iter_mut().filter(|pending| pending.is_left(worker)) {
+        *pending = worker.takes(pending.id.clone());
+        nodes.push(pending.id.clone());
+    }
+    let more = usize::from(count).saturating_sub(nodes.len());
+    nodes.extend(plan.add(forest, more, worker)?);
+    Ok((edit_forest(registry, forest, worker.now, |record| plan.write(record)), plan, nodes))
+}
+
+/// The plan of a forest that is not being torn down.
+///
+/// # Errors
+/// [`Failure`] where the forest is gone or half torn down.
+pub fn live(registry: &Registry, forest: &ForestId) -> Result<Plan, Failure> {
+    match Plan::find(registry, forest) {
+        Some(plan) if plan.status != Status::Removing => Ok(plan),
+        Some(plan) => Err(taken(forest, Some(&plan))),
+        None => Err(Failure::new(Reason::ForestUnknown, format!("forest {forest} is gone"))),
+    }
+}
+
+/// The registry in which the nodes `healthy` are pending no more; with none left the forest is active.
+#[must_use]
+pub fn settle(
+    registry: &Registry,
+    forest: &ForestId,
+    healthy: &[NodeId],
+    now: Timestamp,
+) -> Option<Registry> {
+    let mut plan = live(registry, forest).ok()?;
+    plan.pending.retain(|pending| !healthy.contains(&pending.id));
+    if plan.pending.is_empty() {
+        plan.status = Status::Active;
+    }
+    edit_forest(registry, forest, now, |record| plan.write(record))
+}
+
+/// The registry in which the forest is being torn down: no node of it registers any more.
+#[must_use]
+pub fn bury(registry: &Registry, forest: &ForestId, now: Timestamp) -> Option<Registry> {
+    let mut plan = Plan::find(registry, forest)?;
+    plan.status = Status::Removing;
+    let entries = registry.entries(forest).into_iter().filter_map(|entry| entry.id.parse().ok());
+    let buried: BTreeSet<NodeId> = plan.members.iter().cloned().chain(entries).collect();
+    let removing = edit_forest(registry, forest, now, |record| plan.write(record));
+    fold(registry, removing, buried, |registry, node| tombstone(registry, forest, node, now))
+}
+
+/// The registry without the entries of the forest; its record stays.
+#[must_use]
+pub fn clear(registry: &Registry, forest: &ForestId, now: Timestamp) -> Option<Registry> {
+    let entries: Vec<NodeId> =
+        registry.entries(forest).into_iter().filter_map(|entry| entry.id.parse().ok()).collect();
+    fold(registry, None, entries, |registry, node| remove_entry(registry, forest, node, now))
+}
+
+/// One change after the other, each of which may change nothing.
+fn fold(
+    registry: &Registry,
+    begun: Option<Registry>,
+    nodes: impl IntoIterator<Item = NodeId>,
+    change: impl Fn(&Registry, &NodeId) -> Option<Registry>,
+) -> Option<Registry> {
+    nodes.into_iter().fold(begun, |changed, node| {
+        let next = change(changed.as_ref().unwrap_or(registry), &node);
+        next.or(changed)
+    })
+}
+
+fn taken(forest: &ForestId, found: Option<&Plan>) -> Failure {
+    let how = match found {
+        Some(plan) if plan.status == Status::Planting => format!(
+            "is being planted with {} nodes: run that again to finish it, or tear it down",
+            plan.members.len()
+        ),
+        Some(plan) if plan.status == Status::Removing => {
+            format!("is half torn down: finish that with `morpheus teardown {forest}`")
+        }
+        _ => "is there already: choose another --name, or leave it out".to_owned(),
+    };
+    Failure::new(Reason::NameTaken, format!("forest {forest} {how}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! A fake of Hetzner Cloud: the API's documented shapes over HTTP on loopback, with actions that take time, pages, a
+//! rate budget, stock that runs out, and every fault on demand. Its state is a value that tests look into.
+//!
+//! Time is counted in requests: an action ends so many requests after it was begun, so no test waits for a clock.
+
+pub mod catalogue;
+pub mod faults;
+mod http;
+mod keys;
+mod servers;
+pub mod world;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use secrecy::SecretString;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+pub use faults::{Fault, Rule};
+pub use world::{Seen, World};
+
+/// The one token that opens it.
+pub const TOKEN: &str = "canary-token-of-the-fake-hetzner-cloud-0123456789";
+
+/// What happens behind POST and DELETE of a server. Both are called on a thread of their own.
+#[derive(Clone)]
+pub struct Hooks {
+    /// The network of the server with this number, as `2001:db8::/64`.
+    pub network: Arc<dyn Fn(u64) -> String + Send + Sync>,
+    /// A server was made: its number and the request.
+    pub created: Arc<dyn Fn(u64, Value) + Send + Sync>,
+    /// A server was deleted.
+    pub deleted: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            network: Arc::new(|id| format!("2001:db8:{:x}:{:x}::/64", id >> 16 & 0xffff, id & 0xffff)),
+            created: Arc::new(|_, _| {}),
+            deleted: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// What the handlers share.
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    hooks: Hooks,
+}
+
+impl Shared {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The fake, answering until it is dropped.
+pub struct FakeHetzner {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl FakeHetzner {
+    /// An empty project on a free port.
+    ///
+    /// # Panics
+    /// Where the system gives no port or thread.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with_hooks(Hooks::default())
+    }
+
+    /// The same, with something behind the servers.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn with_hooks(hooks: Hooks) -> Self {
+        let shared = Arc::new(Shared { world: Mutex::new(World::new()), hooks });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a listener without blocking");
+        let address = listener.local_addr().expect("its address");
+        let router = http::router(Arc::clone(&shared));
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            axum::serve(listener, router).await
+        });
+        Self { shared, address, runtime: Some(runtime) }
+    }
+
+    /// What HCLOUD_ENDPOINT is set to.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// What HCLOUD_TOKEN is set to.
+    #[must_use]
+    pub fn token(&self) -> SecretString {
+        TOKEN.into()
+    }
+
+    /// The state, to be looked into and changed.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.shared.world()
+    }
+
+    /// From now on something goes wrong.
+    pub fn inject(&self, rule: Rule) {
+        self.world().rules.push(rule);
+    }
+}
+
+impl Drop for FakeHetzner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Requests that hang go with it.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -17,5 +17,6 @@ pub mod probe;
 mod progress;
 pub mod report;
 pub mod ui;
+pub mod webdav;
 
 pub use commands::run;

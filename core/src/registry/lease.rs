@@ -9,7 +9,9 @@
 //! in the middle of its commit, the files it needs are gone, it can neither leave a file in its successor's
 //! lease nor replace the registry or its last good copy, and learns so by "not found".
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,11 @@ pub(super) const LEASE: &str = ".registry.lease";
 pub(super) const PREPARED: &str = ".registry.lease.";
 /// How the names of files begin that were moved out of a lease.
 pub(super) const GONE: &str = ".registry.gone.";
+
+/// The last leases that this process was done with and may have left standing, as when the share gave no answer:
+/// it need not wait for itself until they are stale.
+static LEFT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+const MOST_LEFT: usize = 64;
 
 /// What the algorithm works with; the same for the whole of one update.
 #[derive(Clone, Copy)]
@@ -134,17 +141,37 @@ impl<'a> Lease<'a> {
         Ok(self.in_time() && found.is_some_and(|(bytes, _)| bytes == self.record))
     }
 
-    /// Gives it back. What fails here is tried again, then left to the waiters, who find it stale.
+    /// Gives it back. What fails here is tried again, then left to this process's next update, which knows it,
+    /// and to the waiters elsewhere, who find it stale.
     pub(super) fn release(self) {
         let mut backoff = self.cx.backoff();
         for tries in 1.. {
             match release(self.cx.door, &self.nonce) {
                 Ok(()) => return,
-                Err(err) if tries == 3 => return tracing::warn!(%err, "cannot release the registry's lease"),
+                Err(err) if tries == 3 => {
+                    leave(self.nonce);
+                    return tracing::warn!(%err, "cannot release the registry's lease");
+                }
                 Err(_) => backoff.wait(self.cx.clock),
             }
         }
     }
+}
+
+/// Notes that nothing will be done under `nonce` any more, wherever its lease stands.
+pub(super) fn leave(nonce: String) {
+    let mut left = left();
+    left.truncate(MOST_LEFT - 1);
+    left.push_front(nonce);
+}
+
+/// Is `nonce` the lease of an update of this process that has ended?
+pub(super) fn was_left(nonce: &str) -> bool {
+    left().iter().any(|one| one == nonce)
+}
+
+fn left() -> MutexGuard<'static, VecDeque<String>> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Moves the files of `nonce` out of the standing lease, the nonce's last, and removes it if that empties it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::document::join;
 use super::door::{Door, DoorError, Kind, optional};
 use super::lease::{
-    Context, Holder, LEASE, Lease, PREPARED, Record, is_nonce, new_nonce, release, take_away,
+    Context, Holder, LEASE, Lease, PREPARED, Record, is_nonce, leave, new_nonce, release, take_away, was_left,
 };
 use crate::time::rfc3339;
 
@@ -39,7 +39,7 @@ pub(super) fn take(cx: Context<'_>) -> Result<Lease<'_>, TakeError> {
         }
     };
     if let Some(prepared) = waiter.prepared {
-        abandon(cx.door, &prepared);
+        abandon(cx.door, prepared);
     }
     result
 }
@@ -66,14 +66,19 @@ impl Prepared {
 }
 
 /// Removes a prepared lease that is not wanted, wherever an answer that was lost may have put it.
-fn abandon(door: &dyn Door, prepared: &Prepared) {
+fn abandon(door: &dyn Door, prepared: Prepared) {
+    discard(door, &prepared);
+    let _ = release(door, &prepared.nonce);
+    leave(prepared.nonce);
+}
+
+/// Removes a prepared lease that was never asked to be moved.
+fn discard(door: &dyn Door, prepared: &Prepared) {
     let dir = prepared.dir();
-    let files = ["", ".json", ".good"].map(|suffix| format!("{}{suffix}", prepared.nonce));
-    for name in &files {
-        let _ = door.remove(&join(&dir, name));
+    for suffix in ["", ".json", ".good"] {
+        let _ = door.remove(&format!("{dir}/{}{suffix}", prepared.nonce));
     }
     let _ = door.rmdir(&dir);
-    let _ = release(door, &prepared.nonce);
 }
 
 /// A lease of somebody else, and since when this waiter has seen it.
@@ -119,10 +124,13 @@ impl<'a> Waiter<'a> {
         self.try_move()
     }
 
-    /// Is the lease `nonce` left behind? Its process is gone, or it has not changed for the stale limit on this
-    /// waiter's own clock: other machines' clocks and the file's times prove nothing.
+    /// Is the lease `nonce` left behind? This process itself left it, its process is gone, or it has not changed
+    /// for the stale limit on this waiter's own clock: other machines' clocks and the file's times prove nothing.
     /// Its file may be unreadable all the while.
     fn stale(&mut self, nonce: &str) -> bool {
+        if was_left(nonce) {
+            return true;
+        }
         let cx = self.cx;
         let now = cx.clock.boottime();
         let known = self.seen.take().filter(|seen| seen.nonce == nonce);
@@ -152,7 +160,7 @@ impl<'a> Waiter<'a> {
         if let Some(old) =
             self.prepared.take_if(|prepared| cx.clock.boottime() >= prepared.at + cx.limits.hold)
         {
-            abandon(cx.door, &old);
+            abandon(cx.door, old);
         }
         let mut prepared = match self.prepared.take() {
             Some(prepared) => prepared,
@@ -171,7 +179,7 @@ impl<'a> Waiter<'a> {
         }
         match kind {
             // Swept away, or taken and lost again unseen: the next try makes a new one.
-            Kind::NotFound => abandon(cx.door, &prepared),
+            Kind::NotFound => abandon(cx.door, prepared),
             _ => self.prepared = Some(prepared),
         }
         match kind {
@@ -199,7 +207,7 @@ impl<'a> Waiter<'a> {
             cx.door.write_new(&join(&dir, &prepared.nonce), &prepared.record)
         };
         if let Err(mut err) = fill() {
-            abandon(cx.door, &prepared);
+            discard(cx.door, &prepared);
             // Nobody else has the nonce: what exists was made by a call that was sent twice.
             if err.kind == Kind::Exists {
                 err.kind = Kind::Ambiguous;

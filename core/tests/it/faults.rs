@@ -116,7 +116,7 @@ fn passes(fault: Fault, op: Op) -> bool {
         Fault::LostBefore | Fault::LostAfter => !publishes(op),
         Fault::Refused => op == Op::Read,
         // A copy whose read was torn is a bad one, and the update refused.
-        Fault::Torn | Fault::DeadBefore | Fault::DeadAfter | Fault::Spells => false,
+        Fault::Torn | Fault::DeadBefore | Fault::DeadAfter | Fault::Outage(_) | Fault::Spells => false,
     }
 }
 
@@ -136,6 +136,25 @@ fn a_stale_lease_is_taken_away_between_spells_without_an_answer() {
         assert!(faulty.op().is_some() && marked(&bench.registry(), "second"));
         assert!(clock.boottime() >= limits.stale);
     }
+}
+
+/// A lease that could not be given back, since the share gave no answer, holds up others for a minute, but not
+/// the process that left it: neither the update that starts over nor the next one.
+#[test]
+fn nobody_waits_for_a_lease_of_its_own() {
+    let struck = (0..).take_while(|at| {
+        let (bench, quiet) = (Plain::new(), || {});
+        let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
+        let door = bench.door();
+        let faulty = FaultyDoor::new(&*door, *at, Fault::Outage(20), &quiet);
+        for (name, door) in [("first", &faulty as &dyn Door), ("second", &*door)] {
+            mark(door, &clock, &elsewhere("me"), &limits, name).unwrap_or_else(|err| panic!("{at}: {err}"));
+            assert!(marked(&bench.registry(), name), "{at}");
+        }
+        assert!(clock.boottime() < limits.stale / 2, "at call {at}: {:?}", clock.boottime());
+        faulty.struck()
+    });
+    assert!((10..100).contains(&struck.count()));
 }
 
 /// Every fault at every call.

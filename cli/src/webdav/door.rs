@@ -164,7 +164,7 @@ impl WebDav {
             Base::Any => return Ok(None),
             Base::Tag(tag) => State::of_tag(tag),
         };
-        if self.honours.get() != Some(&false) {
+        if state == State::default() || self.honours.get() != Some(&false) {
             return Ok(state.condition());
         }
         // The server would not look itself, so this is the next best: a look right before.

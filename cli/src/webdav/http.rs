@@ -210,9 +210,11 @@ fn failed(err: &reqwest::Error) -> HttpError {
     }
 }
 
-/// rustls hides its errors in I/O errors.
+/// rustls's errors hide in I/O errors, which name what is in them as no source of theirs.
 fn tls_cause(err: &(dyn Error + 'static)) -> Option<String> {
     let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    inner.or_else(|| err.downcast_ref::<rustls::Error>()).map(ToString::to_string)
+    match inner {
+        Some(inner) => tls_cause(inner),
+        None => err.downcast_ref::<rustls::Error>().map(ToString::to_string),
+    }
 }

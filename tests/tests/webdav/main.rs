@@ -11,12 +11,16 @@ mod both_doors;
 mod dav;
 #[cfg(test)]
 #[path = "../../../core/tests/it/every_call.rs"]
+#[expect(dead_code, reason = "not every starting point is tried here")]
 mod every_call;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 #[path = "../../../core/tests/it/faulty.rs"]
+#[expect(dead_code, reason = "not every fault is tried here")]
 mod faulty;
+#[cfg(test)]
+mod laptop;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn nothing_is_overwritten_and_no_full_directory_removed() {
     assert_eq!(door.rmdir("a").unwrap_err().kind, Kind::NotEmpty);
     assert_eq!(door.list("a").unwrap(), ["x y%"]);
     assert_eq!(door.read("b/x").unwrap().0, b"2");
-    assert_eq!(door.list("b/x").unwrap_err().kind, Kind::NotFound, "a file with a slash behind it");
+    assert_eq!(door.list("b/x").unwrap_err().kind, Kind::Other, "a file");
     assert!(door.modified("b/x").unwrap() > Timestamp::now() - jiff::SignedDuration::from_mins(10));
     door.remove("a/x y%").unwrap();
     door.rmdir("a").unwrap();
@@ -119,17 +119,8 @@ fn a_file_that_changed_is_not_replaced_whatever_its_etag_is() {
         // A weak one, and a change long after it.
         let old = Tag(strong.0.map(|strong| format!("W/{strong}")));
         assert_eq!(put(&door, &Base::Tag(old)).unwrap_err().kind, Kind::Changed);
-        fs::remove_file(apache.root().join("x.json")).unwrap();
-        assert_eq!(
-            put(&door, &Base::Tag(tag_of_nothing())).err().map(|err| err.kind),
-            None,
-            "no tag, no condition"
-        );
+        put(&door, &Base::Tag(Tag(None))).expect("where the server tells no state there is no condition");
     }
-}
-
-fn tag_of_nothing() -> Tag {
-    Tag(None)
 }
 
 #[test]

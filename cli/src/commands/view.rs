@@ -83,7 +83,7 @@ pub(super) async fn status(
     let provider = forest.text("provider").unwrap_or(PROVIDER);
     let report = report::status(name, provider, &looks, orphans(local, &forest)?);
     let next = format!("morpheus grow {name} --repair, morpheus logs {name}");
-    Ok(shown(report, &looks, &next))
+    Ok(shown(&report, &looks, &next))
 }
 
 async fn remote_status(local: &Local, registry: &Registry, name: &str) -> Result<Done, Failure> {
@@ -93,11 +93,11 @@ async fn remote_status(local: &Local, registry: &Registry, name: &str) -> Result
     };
     let looks = local.http.look(&forest.targets).await;
     let report = report::status(name, &forest.provider, &looks, forest.orphans);
-    Ok(shown(report, &looks, "look at the nodes named above"))
+    Ok(shown(&report, &looks, "look at the nodes named above"))
 }
 
 /// `next` is what a person can do about a forest that is not healthy.
-fn shown(report: StatusReport, looks: &[Look], next: &str) -> Done {
+fn shown(report: &StatusReport, looks: &[Look], next: &str) -> Done {
     let name = &report.forest_id;
     let rows = looks.iter().map(|look| {
         let (status, what) = words(look);
@@ -111,7 +111,7 @@ fn shown(report: StatusReport, looks: &[Look], next: &str) -> Done {
     text.push_str(&connect(&report.client_urls));
     let problem = (report.status != Status::Pass)
         .then(|| Failure::new(Reason::NotHealthy, format!("forest {name} is not healthy; next: {next}")));
-    Done::new(super::json(&report), text).with_problem(problem)
+    Done::new(super::json(report), text).with_problem(problem)
 }
 
 fn words(look: &Look) -> (&'static str, String) {

@@ -87,13 +87,13 @@ fn members(xml: &[u8], base: &Url) -> Result<Vec<Member>, ListingError> {
             Event::Text(text) => content.push_str(text),
             Event::CData(data) => content.push_str(data),
             Event::GeneralRef(name) => {
-                let whole = format!("&{};", &**name);
-                content.push_str(&unescape(&whole).map_err(|err| bad(&err))?);
+                let reference = format!("&{};", &**name);
+                content.push_str(&unescape(&reference).map_err(|err| bad(&err))?);
             }
             Event::End(end) => match dav(&reader, end.name()) {
                 // Relative to what was asked, or with its own host: only the path counts.
                 Some("href") => {
-                    current.parts = base.join(content.trim()).map_or_else(|_| Vec::new(), |url| parts(&url))
+                    current.parts = parts(&base.join(content.trim()).map_err(|err| bad(&err))?);
                 }
                 Some("getlastmodified") => current.modified = time(content.trim()),
                 Some("response") => members.push(std::mem::take(&mut current)),

@@ -193,16 +193,21 @@ impl WebDav {
         self.shift(Op::Rmdir, path, &away, "F")?;
         if !due(&look(&away)?) {
             if let Err(err) = self.shift(Op::Rmdir, &away, path, "F") {
-                // Its owner finds it gone, and starts over; what is left is swept.
-                tracing::warn!(%err, "cannot put back a directory that another has filled");
+                // A third one has taken its place. Its owner finds it gone and starts over; nobody looks for it here.
+                tracing::info!(%err, "cannot put back a directory that another has filled");
+                self.clear(&away);
             }
             return other();
         }
-        if let Err(err) = self.remove(&away) {
-            // It is out of the way, which is all that was asked for.
+        self.clear(&away);
+        Ok(())
+    }
+
+    /// Removes what is out of the way already, which is all that was asked for.
+    fn clear(&self, away: &str) {
+        if let Err(err) = self.remove(away) {
             tracing::debug!(%err, "left to the sweep");
         }
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use forest_core::registry::{Limits, VirtualClock};
+use forest_core::registry::{Kind, Limits, VirtualClock};
 use forest_tests::apache::{Apache, Setup};
 use jiff::Timestamp;
 use morpheus::webdav::{Answer, Client, Http, HttpError, Request};
@@ -31,10 +31,16 @@ fn one_fault_at_every_request_of_an_update() {
 
 /// HTTP that falls asleep before one request, for as long as `meanwhile` takes.
 struct Sleepy {
-    inner: Arc<Client>,
+    inner: Box<dyn Http>,
     at: usize,
     calls: AtomicUsize,
     meanwhile: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Sleepy {
+    fn new(inner: impl Http + 'static, at: usize, meanwhile: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { inner: Box::new(inner), at, calls: AtomicUsize::new(0), meanwhile: Box::new(meanwhile) }
+    }
 }
 
 impl Http for Sleepy {
@@ -76,12 +82,7 @@ fn slept(apache: &Apache, client: &Arc<Client>, at: usize) -> bool {
         let door = forest_core::registry::FsDoor::open(&fs, None).unwrap();
         mark(&door, &*virtual_clock, &elsewhere("other"), &other_limits, "other").unwrap();
     };
-    let http = Arc::new(Sleepy {
-        inner: Arc::clone(client),
-        at,
-        calls: AtomicUsize::new(0),
-        meanwhile: Box::new(meanwhile),
-    });
+    let http = Arc::new(Sleepy::new(Arc::clone(client), at, meanwhile));
     mark(&*bench.over(Arc::clone(&http)), &*clock, &elsewhere("sleepy"), &limits, "second")
         .unwrap_or_else(|err| panic!("asleep before request {at}: {err}"));
     let struck = http.calls.load(Ordering::SeqCst) > at;
@@ -89,4 +90,32 @@ fn slept(apache: &Apache, client: &Arc<Client>, at: usize) -> bool {
         assert!(marked(&bench.registry(), name), "asleep before request {at}: {name} is lost");
     }
     struck
+}
+
+/// A directory is seen empty, and filled before it is moved away: it is put back. Where a third one has taken its
+/// place by then, that one stays, and nothing else.
+#[test]
+fn a_directory_that_is_filled_while_it_is_removed_is_put_back() {
+    let apache = Apache::start(Setup::default());
+    let client = Arc::new(apache.client());
+    let fill = |bench: &Dav<'_>, name: &'static str| {
+        let dir = bench.dir().join("lease");
+        move || {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+    };
+    // Its requests: look, move, look, move back.
+    let names = |third: bool| {
+        let bench = Dav::new(&apache, &client);
+        std::fs::create_dir(bench.dir().join("lease")).unwrap();
+        let http = Sleepy::new(Arc::clone(&client), 1, fill(&bench, "second"));
+        let http = Sleepy::new(http, if third { 3 } else { usize::MAX }, fill(&bench, "third"));
+        let door = bench.over(http);
+        assert_eq!(door.rmdir("lease").unwrap_err().kind, Kind::NotEmpty);
+        assert_eq!(door.list("").unwrap(), ["lease"]);
+        door.list("lease").unwrap()
+    };
+    assert_eq!(names(false), ["second"]);
+    assert_eq!(names(true), ["third"]);
 }

@@ -1,5 +1,5 @@
 # Everything a developer runs. Nothing here needs root but the installing of a missing distribution package
-# (python3-pip, a C compiler), which is announced.
+# (python3-pip, a C compiler, apache2-bin), which is announced.
 
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
@@ -50,8 +50,9 @@ bench: tools ## figures, in a release build
 	cargo build -q --release --locked --workspace --bins
 	$(NATS) target/release/bench
 
-tools: build-tools ## put the nats-servers of the tests into .tools/
+tools: build-tools ## what the tests run against: nats-servers in .tools/, and Apache for WebDAV
 	@tools/install.sh nats
+	@tools/install.sh apache
 
 # ufw and nft, for hosts of the tests' own; installing them changes no rule of this machine.
 firewall-tools:

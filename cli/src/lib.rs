@@ -18,6 +18,14 @@ mod names;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod store;
 pub mod ui;
+pub mod webdav;
 
 pub use commands::run;
+
+/// Installs the one TLS provider of the process; once more does nothing.
+pub fn install_tls() {
+    // A second call only says that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -24,8 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: args::Cli, ui: &Ui) -> Result<ExitCode, Failure> {
-    // The one TLS provider of the process; a second call would only say that it is there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    morpheus::install_tls();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::no_runtime)?;
     let done = runtime.block_on(morpheus::run(cli, &Environment::of_process(), ui))?;

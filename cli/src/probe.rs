@@ -54,6 +54,8 @@ pub struct Health {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Varz {
+    /// The address that clients are listened for at.
+    pub host: String,
     /// The port of clients.
     pub port: u16,
     /// CPU in percent of one core.
@@ -62,6 +64,13 @@ pub struct Varz {
     pub mem: f64,
     /// Open client connections.
     pub connections: u64,
+}
+
+impl Varz {
+    /// Do clients of other machines get in?
+    fn is_open(&self) -> bool {
+        self.host != "localhost" && !self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    }
 }
 
 /// What one node answered.
@@ -73,6 +82,16 @@ pub struct Look {
     pub health: Result<Health, String>,
     /// Its engine, or why that does not answer.
     pub varz: Result<Varz, String>,
+}
+
+impl Look {
+    /// Where this machine's clients connect, if they can.
+    #[must_use]
+    pub fn client(&self) -> Option<SocketAddr> {
+        let varz = self.varz.as_ref().ok()?;
+        let ip = self.target.ip;
+        (ip.is_loopback() || varz.is_open()).then(|| SocketAddr::new(ip, varz.port))
+    }
 }
 
 /// The one HTTP client.

@@ -178,14 +178,10 @@ pub fn status(forest: &str, provider: &str, looks: &[Look], orphans: Vec<Orphan>
     }
 }
 
-/// Where clients connect, of the engines that answer.
+/// Where clients connect, of the engines that answer and let this machine in.
 #[must_use]
 pub fn client_urls(looks: &[Look]) -> Vec<String> {
-    let url = |look: &Look| {
-        let port = look.varz.as_ref().ok()?.port;
-        Some(format!("nats://{}", std::net::SocketAddr::new(look.target.ip, port)))
-    };
-    looks.iter().filter_map(url).collect()
+    looks.iter().filter_map(Look::client).map(|address| format!("nats://{address}")).collect()
 }
 
 /// `grow` from the nodes' answers; nothing added yet.
@@ -253,7 +249,13 @@ mod tests {
             target: Target::local(format!("n{n}").parse().unwrap(), [127, 1, 1, n].into()),
             health: Err("nobody".to_owned()),
             varz: cpu
-                .map(|cpu| Varz { port: 4222, cpu, mem: 1_572_864.0, connections: 3 })
+                .map(|cpu| Varz {
+                    host: "127.0.0.1".to_owned(),
+                    port: 4222,
+                    cpu,
+                    mem: 1_572_864.0,
+                    connections: 3,
+                })
                 .ok_or_else(|| "silent".to_owned()),
         }
     }
@@ -272,6 +274,10 @@ mod tests {
     #[test]
     fn clients_connect_to_engines_that_answer() {
         assert_eq!(client_urls(&[look(1, None), look(2, Some(0.0))]), ["nats://127.1.1.2:4222"]);
+        // On another machine it listens for that one's clients alone.
+        let mut away = look(3, Some(0.0));
+        away.target.ip = "fd00::3".parse().unwrap();
+        assert_eq!(client_urls(&[away]), [""; 0]);
     }
 
     proptest! {

@@ -91,6 +91,10 @@ reasons! {
     RegistryUnreadable = "registry_unreadable", "check the path and its permissions";
     /// The registry's file system does not answer in time.
     RegistryHung = "registry_hung", "check the file system the registry lies on";
+    /// The registry's server cannot be reached, or is not trusted.
+    RegistryUnreachable = "registry_unreachable", "check registry.url, this machine's network and the server's certificate";
+    /// The registry's server refuses user name or password.
+    RegistryWrongPassword = "registry_wrong_password", "check registry.username and registry.password";
     /// The registry's file system is full.
     RegistryFull = "registry_full", "free space on the share";
     /// The registry's file system refuses writes.

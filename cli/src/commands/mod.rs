@@ -4,6 +4,7 @@ mod config;
 mod grow;
 mod logs;
 mod plant;
+mod remote;
 mod table;
 mod teardown;
 mod view;
@@ -29,8 +30,8 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
         Command::Plant(args) => plant::run(&args, named, env, ui).await,
         Command::Grow(args) => grow::run(&local()?, &args, ui).await,
         Command::Teardown { forest } => teardown::run(&local()?, &forest, ui).await,
-        Command::List => view::list(&local()?),
-        Command::Status { forest } => view::status(&local()?, &forest).await,
+        Command::List => view::list(&local()?, remote::store(named, env)?.as_ref()),
+        Command::Status { forest } => view::status(&local()?, || remote::store(named, env), &forest).await,
         Command::Logs(args) => logs::run(&local()?, &args, ui).await,
         Command::Init => config::init(named, env),
         Command::Config(args) => config::run(&args, named, env),

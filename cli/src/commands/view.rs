@@ -8,19 +8,23 @@ use serde_json::{Value, json};
 
 use super::grow::word;
 use super::plant::connect;
+use super::remote::find_forest;
 use super::table::{or_dash, table};
 use crate::failure::Failure;
 use crate::local::ready::complaint;
 use crate::local::record::{Forest, PROVIDER};
-use crate::local::{Local, targets};
+use crate::local::{Local, targets, unknown};
 use crate::probe::Look;
-use crate::report::{self, Listed, Orphan};
+use crate::report::{self, Listed, Orphan, StatusReport};
+use crate::store::Store;
 use crate::ui::Done;
 
-pub(super) fn list(local: &Local) -> Result<Done, Failure> {
-    let registry = local.store.read()?;
-    let ids = registry.forest_names().into_iter().filter_map(|name| name.parse().ok());
-    let forests: Vec<Listed> = ids.map(|id| listed(&registry, &id)).collect();
+/// The forests of this machine, and those of the configured registry.
+pub(super) fn list(local: &Local, remote: Option<&Store>) -> Result<Done, Failure> {
+    let mut forests = listed_in(&local.store.read()?);
+    if let Some(remote) = remote {
+        forests.extend(listed_in(&remote.read()?));
+    }
     let rows = forests.iter().map(|forest| {
         let Listed { forest_id, provider, size, status, created_at, nodes, .. } = forest.clone();
         vec![
@@ -39,6 +43,11 @@ pub(super) fn list(local: &Local) -> Result<Done, Failure> {
     Ok(Done::new(json!({"forests": super::json(&forests)}), text))
 }
 
+fn listed_in(registry: &Registry) -> Vec<Listed> {
+    let ids = registry.forest_names().into_iter().filter_map(|name| name.parse().ok());
+    ids.map(|id| listed(registry, &id)).collect()
+}
+
 fn listed(registry: &Registry, id: &ForestId) -> Listed {
     let record = registry.forest(id);
     let text =
@@ -55,11 +64,41 @@ fn listed(registry: &Registry, id: &ForestId) -> Listed {
     }
 }
 
-pub(super) async fn status(local: &Local, name: &str) -> Result<Done, Failure> {
-    let forest = local.forest(name)?;
+/// How a forest is: one of this machine, else one of the configured registry, which is asked only then.
+pub(super) async fn status(
+    local: &Local,
+    remote: impl FnOnce() -> Result<Option<Store>, Failure>,
+    name: &str,
+) -> Result<Done, Failure> {
+    let forest = match local.forest(name) {
+        Err(unknown) if unknown.reason == Reason::ForestUnknown => {
+            let Some(store) = remote()? else {
+                return Err(unknown);
+            };
+            return remote_status(local, &store.read()?, name).await;
+        }
+        forest => forest?,
+    };
     let looks = local.http.look(&targets(&forest.plan)).await;
     let provider = forest.text("provider").unwrap_or(PROVIDER);
     let report = report::status(name, provider, &looks, orphans(local, &forest)?);
+    let next = format!("morpheus grow {name} --repair, morpheus logs {name}");
+    Ok(shown(&report, &looks, &next))
+}
+
+async fn remote_status(local: &Local, registry: &Registry, name: &str) -> Result<Done, Failure> {
+    let Some(forest) = find_forest(registry, name) else {
+        let known = [local.store.read()?.forest_names(), registry.forest_names()].concat();
+        return Err(unknown("forest", name, &known, Reason::ForestUnknown));
+    };
+    let looks = local.http.look(&forest.targets).await;
+    let report = report::status(name, &forest.provider, &looks, forest.orphans);
+    Ok(shown(&report, &looks, "look at the nodes named above"))
+}
+
+/// `next` is what a person can do about a forest that is not healthy.
+fn shown(report: &StatusReport, looks: &[Look], next: &str) -> Done {
+    let name = &report.forest_id;
     let rows = looks.iter().map(|look| {
         let (status, what) = words(look);
         vec![look.target.node.to_string(), look.target.ip.to_string(), status.to_owned(), what]
@@ -70,15 +109,9 @@ pub(super) async fn status(local: &Local, name: &str) -> Result<Done, Failure> {
         text.push_str(&format!("\nleft over: {} {}", orphan.kind, orphan.id));
     }
     text.push_str(&connect(&report.client_urls));
-    let problem = (report.status != Status::Pass).then(|| {
-        Failure::new(
-            Reason::NotHealthy,
-            format!(
-                "forest {name} is not healthy; next: morpheus grow {name} --repair, morpheus logs {name}"
-            ),
-        )
-    });
-    Ok(Done::new(super::json(&report), text).with_problem(problem))
+    let problem = (report.status != Status::Pass)
+        .then(|| Failure::new(Reason::NotHealthy, format!("forest {name} is not healthy; next: {next}")));
+    Done::new(super::json(report), text).with_problem(problem)
 }
 
 fn words(look: &Look) -> (&'static str, String) {

@@ -7,6 +7,7 @@ pub mod edit;
 mod expand;
 mod find;
 mod machine;
+pub mod registry;
 mod show;
 mod vocabulary;
 
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use find::{Found, find};
 pub use machine::{Machine, machine};
+pub use registry::RegistryAt;
 pub use show::{Shown, value, values};
 pub use vocabulary::{VOCABULARY, is_secret};
 
@@ -98,11 +100,11 @@ fn settings(node: &Node, env: &Environment) -> Result<Config, Problem> {
     let root = Table::root(node, &VOCABULARY)?;
     let machine = root.section("machine")?;
     form(&machine)?;
-    let registry = root.section("registry")?;
-    if let Some(field) = registry.get("type") {
-        one_of(&field, &["storagebox"], expand::text(&field, env)?.as_str())?;
+    let table = root.section("registry")?;
+    if let Some(field) = table.get("type") {
+        one_of(&field, &registry::TYPES, expand::text(&field, env)?.as_str())?;
     }
-    texts(&registry, &["url", "storagebox_host", "username", "password"])?;
+    texts(&table, &["url", "path", "storagebox_host", "username", "password"])?;
     texts(&root.section("secrets")?, &["hetzner_api_token"])?;
     let provider = machine.get("provider").map(|field| provider(&field, env)).transpose()?;
     let engine = engine(&root.section("engine")?, env)?;

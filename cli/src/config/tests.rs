@@ -55,6 +55,33 @@ fn refusals_name_key_line_and_column_and_no_secret() {
 }
 
 #[test]
+fn the_registry_is_read_when_it_is_needed() {
+    let at = |lines: &str| {
+        registry::parse(&format!("registry:\n{lines}"), &Environment::from([("PW", "hunter2")]))
+    };
+    let share = "  type: storagebox\n  url: https://u1.example.org/morpheus/registry.json\n  username: u1\n";
+    let found = at(&format!("{share}  password: ${{PW}}\n")).unwrap().unwrap();
+    assert!(matches!(&found, RegistryAt::Storagebox(place, login)
+        if place.file() == "registry.json" && login.username == "u1"));
+    assert!(!format!("{found:?}").contains("hunter2"));
+    assert!(at("  type: local\n").unwrap().is_none());
+    assert!(matches!(at("  type: local\n  path: /mnt/forest/registry.json\n").unwrap(),
+        Some(RegistryAt::Directory(path)) if path == Path::new("/mnt/forest/registry.json")));
+    for (lines, part) in [
+        (share.to_owned(), "password"),
+        (share.replace("https://", "https://u1:hunter2@") + "  password: x\n", "user name or a password"),
+        (share.replace("https", "http") + "  password: x\n", "without TLS"),
+        ("  type: local\n  path: registry.json\n".to_owned(), "absolute path"),
+        (format!("{share}  password: ${{NONE}}\n"), "NONE is not set"),
+    ] {
+        let problem = format!("{:?}", at(&lines).unwrap_err());
+        assert!(problem.contains(part) && !problem.contains("hunter2"), "{problem}");
+        // Commands that do not need it are not held up by what only its use can show.
+        assert!(parse(&format!("registry:\n{lines}")).is_ok());
+    }
+}
+
+#[test]
 fn values_are_shown_and_secrets_are_masked() {
     let text = "registry: { username: u1, password: hunter2 }\nsecrets:\n  hetzner_api_token: \"${TOKEN}\"\n\
                 machine: { hetzner: { server_type_fallback: [a, b] } }\n";
@@ -90,7 +117,7 @@ fn a_file_that_cannot_be_edited_is_refused() {
 
 proptest! {
     #[test]
-    fn whatever_is_set_is_read_back(value in "[^\\x00-\\x1f\\x7f-\\x9f]{1,30}", name in 0usize..17) {
+    fn whatever_is_set_is_read_back(value in "[^\\x00-\\x1f\\x7f-\\x9f]{1,30}", name in 0usize..18) {
         let name = VOCABULARY.names().nth(name % VOCABULARY.names().count()).unwrap();
         if let Some(text) = edit::set(TEMPLATE, &name, &value) {
             let root = raw::read(&text).unwrap();

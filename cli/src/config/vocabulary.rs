@@ -10,7 +10,7 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
         ("machine.hetzner", &["server_type", "server_type_fallback", "image", "location"]),
         ("machine.ssh", &["key_name", "key_path"]),
         ("machine.ipv4", &["enabled"]),
-        ("registry", &["type", "url", "storagebox_host", "username", "password"]),
+        ("registry", &["type", "url", "path", "storagebox_host", "username", "password"]),
         ("engine", &["kind", "binary", "download_url", "sha256"]),
         ("secrets", &["hetzner_api_token"]),
     ],

@@ -18,7 +18,6 @@ pub mod process;
 pub mod programs;
 pub mod ready;
 pub mod record;
-pub mod store;
 pub mod teardown;
 
 use forest_core::id::ForestId;
@@ -27,9 +26,9 @@ use forest_core::reason::Reason;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::probe::{Http, Target};
+use crate::store::Store;
 use layout::Layout;
 use record::{Forest, Plan};
-use store::Store;
 
 /// Everything that the local commands work with.
 pub struct Local {
@@ -55,7 +54,7 @@ impl Local {
             Failure::new(Reason::LocalState, "neither HOME nor XDG_STATE_HOME is set: set one of them")
         })?;
         let layout = Layout::new(state.join("morpheus/local"));
-        let store = Store::open(&layout)?;
+        let store = Store::local(&layout)?;
         let http = Http::new()?;
         Ok(Self { layout, store, http })
     }

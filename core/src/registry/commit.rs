@@ -26,7 +26,7 @@ pub(super) fn put(
         if !lease.in_time() {
             return Ok(false);
         }
-        let publish = Publish { staged, target, bytes, base, held: lease.held() };
+        let publish = Publish { staged, target, bytes, base };
         match cx.door.publish(&publish) {
             Ok(()) => {}
             Err(err) if err.kind == Kind::Changed => return Ok(false),

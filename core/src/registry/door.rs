@@ -7,7 +7,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,6 +14,9 @@ use super::clock::Clock;
 use super::flock::Turn;
 use super::limits::Limits;
 use crate::reason::Reason;
+
+/// No document is nearly as big: whatever is has to be something else.
+pub const MAX_BYTES: u64 = 64 << 20;
 
 /// What a door knows of a file's state beyond its bytes: WebDAV's ETag; a file system needs none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +44,6 @@ pub struct Publish<'a> {
     pub bytes: &'a [u8],
     /// What it replaces.
     pub base: &'a Base,
-    /// How long the lease has been held.
-    pub held: Duration,
 }
 
 /// The calls of the update algorithm.
@@ -88,7 +88,13 @@ pub trait Door: Send + Sync {
     /// [`Kind::NotEmpty`] where it is not empty; then it is untouched.
     fn rmdir(&self, path: &str) -> Result<(), DoorError>;
 
-    /// Removes a file.
+    /// Removes a directory with all that is in it, if it holds `name`, so that nobody ever finds it empty; for doors
+    /// whose [`rmdir`](Self::rmdir) is more than one step. `None`: the door has no need of it.
+    fn remove_whole(&self, _dir: &str, _name: &str) -> Option<Result<(), DoorError>> {
+        None
+    }
+
+    /// Removes a file, whose name nobody else uses: some doors would remove a directory with all that is in it.
     ///
     /// # Errors
     /// [`Kind::NotFound`] where there is none.
@@ -112,7 +118,8 @@ pub trait Door: Send + Sync {
     /// [`Kind::NotFound`]: the lease is lost.
     fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError>;
 
-    /// Puts a staged file in place of `target`, which readers see whole, before or after, at every moment.
+    /// Puts a staged file in place of `target`, which readers see whole, before or after, at every moment; only
+    /// where `base` is [`Base::Any`] may it be missing for a moment.
     ///
     /// # Errors
     /// [`Kind::NotFound`]: the lease is lost, or the target's directory is missing; [`Kind::Changed`]: `base`
@@ -179,6 +186,10 @@ pub enum Kind {
     ReadOnly,
     /// Not allowed.
     Denied,
+    /// The user's name or password is refused.
+    Unauthorized,
+    /// The server cannot be reached, or not trusted, and has not been before.
+    Unreachable,
     /// The file is no longer in the state the commit was worked out from.
     Changed,
     /// The answer was lost: whether the call had its effect is unknown.
@@ -210,6 +221,8 @@ impl DoorError {
         let reads = matches!(self.op, Op::Open | Op::Read | Op::List | Op::Modified);
         match self.kind {
             Kind::Full => Reason::RegistryFull,
+            Kind::Unauthorized => Reason::RegistryWrongPassword,
+            Kind::Unreachable => Reason::RegistryUnreachable,
             _ if reads => Reason::RegistryUnreadable,
             Kind::ReadOnly | Kind::Denied => Reason::RegistryReadOnly,
             _ => Reason::RegistryWrite,

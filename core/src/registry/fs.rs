@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use super::clock::Clock;
-use super::door::{Door, DoorError, Kind, Op, Publish, Tag};
+use super::door::{Door, DoorError, Kind, MAX_BYTES, Op, Publish, Tag};
 use super::flock::{Queue, Turn};
 use super::limits::Limits;
 
@@ -24,8 +24,6 @@ pub(super) const FLOCK: &str = ".registry.flock";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
-/// No registry is nearly as big: whatever is has to be something else.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// One directory of a file system.
 #[derive(Debug)]

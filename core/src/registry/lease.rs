@@ -124,14 +124,9 @@ impl<'a> Lease<'a> {
         format!("{LEASE}/{}.json", self.nonce)
     }
 
-    /// How long it has been held.
-    pub(super) fn held(&self) -> Duration {
-        self.cx.clock.boottime().saturating_sub(self.taken)
-    }
-
     /// May it still commit, by the clock?
     pub(super) fn in_time(&self) -> bool {
-        self.held() < self.cx.limits.hold
+        self.cx.clock.boottime().saturating_sub(self.taken) < self.cx.limits.hold
     }
 
     /// Is it still this process's? Opens the file anew: what is cached proves nothing.
@@ -174,8 +169,12 @@ fn left() -> MutexGuard<'static, VecDeque<String>> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Moves the files of `nonce` out of the standing lease, the nonce's last, and removes it if that empties it.
+/// Moves the files of `nonce` out of the standing lease, the nonce's last, and removes it if that empties it; or
+/// all in one, where the door would have it so.
 pub(super) fn release(door: &dyn Door, nonce: &str) -> Result<(), DoorError> {
+    if let Some(removed) = door.remove_whole(LEASE, nonce) {
+        return optional(removed).map(drop);
+    }
     for suffix in [".json", ".good"] {
         optional(door.remove(&format!("{LEASE}/{nonce}{suffix}")))?;
     }

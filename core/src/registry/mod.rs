@@ -3,7 +3,8 @@
 //!
 //! - [`model`] is the file's text as a value, [`claim()`], [`change`] and [`forests`] the pure changes to it, [`diff`]
 //!   their picture.
-//! - [`door`] is the small trait over the directory the file lies in; [`fs`] is its file-system side.
+//! - [`door`] is the small trait over the directory the file lies in; [`fs`] is its file-system side. The other,
+//!   WebDAV, is morpheus's: this crate knows no HTTP.
 //! - [`update()`] changes a document under the lease, [`read()`] reads one without it.
 //! - [`clock`], [`owner`] and [`Limits`] are what the algorithm needs to know of time and of itself.
 //!
@@ -33,7 +34,7 @@ pub use change::{Action, Change, bury, remove_entry};
 pub use claim::{Claim, ClaimError, Ports, Probes, claim};
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use document::{Corrupt, Document, Files};
-pub use door::{Base, Door, DoorError, Kind, Op, Publish, Tag};
+pub use door::{Base, Door, DoorError, Kind, MAX_BYTES, Op, Publish, Tag};
 pub use flock::{InstanceError, InstanceLock, Queue, Turn};
 pub use forests::{edit_forest, remove_forest};
 pub use fs::FsDoor;

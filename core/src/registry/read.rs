@@ -57,7 +57,7 @@ impl ReadError {
             Self::Missing(_) => Reason::RegistryMissing,
             Self::Corrupt { copy: true, .. } => Reason::RegistryCorrupt,
             Self::Corrupt { copy: false, .. } => Reason::RegistryNoCopy,
-            Self::Unreadable(_) => Reason::RegistryUnreadable,
+            Self::Unreadable(err) => err.reason(),
         }
     }
 }

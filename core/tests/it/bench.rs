@@ -10,12 +10,20 @@ use forest_core::registry::{
     Clock, Document, Door, FsDoor, Limits, Outcome, Owner, Registry, UpdateError, UpdateOptions, bury, update,
 };
 
+use crate::faulty::{Fault, Faulty, FaultyDoor};
+
 /// A directory behind a door.
 pub(crate) trait Bench: Sync {
-    /// A new, empty directory.
-    fn new() -> Self;
     /// Another client of it.
     fn door(&self) -> Box<dyn Door>;
+    /// A client like those that everybody else has.
+    fn other(&self) -> Box<dyn Door> {
+        self.door()
+    }
+    /// One more, whose call `at` fails; `watch` is called after each.
+    fn faulty<'a>(&'a self, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Box<dyn Faulty + 'a> {
+        Box::new(FaultyDoor::new(self.door(), at, fault, watch))
+    }
     /// The directory as the server has it.
     fn dir(&self) -> PathBuf;
 
@@ -50,6 +58,11 @@ pub(crate) trait Bench: Sync {
 pub(crate) struct Plain(tempfile::TempDir);
 
 impl Plain {
+    /// In memory where there is such a directory: suites of thousands of updates would else wait for the disk.
+    pub(crate) fn new() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::on_disk(), Self)
+    }
+
     /// On a disk, with what its syncs cost.
     pub(crate) fn on_disk() -> Self {
         Self(tempfile::tempdir().unwrap())
@@ -57,11 +70,6 @@ impl Plain {
 }
 
 impl Bench for Plain {
-    /// In memory where there is such a directory: suites of thousands of updates would else wait for the disk.
-    fn new() -> Self {
-        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::on_disk(), Self)
-    }
-
     fn door(&self) -> Box<dyn Door> {
         Box::new(FsDoor::open(self.0.path(), None).unwrap())
     }

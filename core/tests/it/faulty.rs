@@ -38,8 +38,17 @@ impl Fault {
     ];
 }
 
+/// A door with a fault.
+pub(crate) trait Faulty {
+    fn door(&self) -> &dyn Door;
+    /// The chosen call.
+    fn op(&self) -> Option<Op>;
+    /// Was the chosen call made?
+    fn struck(&self) -> bool;
+}
+
 pub(crate) struct FaultyDoor<'a> {
-    inner: &'a dyn Door,
+    inner: Box<dyn Door + 'a>,
     at: usize,
     fault: Fault,
     calls: AtomicUsize,
@@ -50,19 +59,14 @@ pub(crate) struct FaultyDoor<'a> {
 }
 
 impl<'a> FaultyDoor<'a> {
-    pub(crate) fn new(inner: &'a dyn Door, at: usize, fault: Fault, watch: &'a (dyn Fn() + Sync)) -> Self {
+    pub(crate) fn new(
+        inner: Box<dyn Door + 'a>,
+        at: usize,
+        fault: Fault,
+        watch: &'a (dyn Fn() + Sync),
+    ) -> Self {
         let (calls, dead, op) = (AtomicUsize::new(0), AtomicBool::new(false), OnceLock::new());
         Self { inner, at, fault, calls, dead, op, watch }
-    }
-
-    /// The chosen call.
-    pub(crate) fn op(&self) -> Option<Op> {
-        self.op.get().copied()
-    }
-
-    /// Was the chosen call made?
-    pub(crate) fn struck(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) > self.at
     }
 
     fn call<T>(
@@ -101,6 +105,20 @@ impl<'a> FaultyDoor<'a> {
     }
 }
 
+impl Faulty for FaultyDoor<'_> {
+    fn door(&self) -> &dyn Door {
+        self
+    }
+
+    fn op(&self) -> Option<Op> {
+        self.op.get().copied()
+    }
+
+    fn struck(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.at
+    }
+}
+
 pub(crate) fn publishes(op: Op) -> bool {
     matches!(op, Op::Publish | Op::Sync)
 }
@@ -133,6 +151,16 @@ impl Door for FaultyDoor<'_> {
 
     fn rmdir(&self, path: &str) -> Result<(), DoorError> {
         self.call(Op::Rmdir, path, || self.inner.rmdir(path))
+    }
+
+    fn remove_whole(&self, dir: &str, name: &str) -> Option<Result<(), DoorError>> {
+        if self.dead.load(Ordering::SeqCst) {
+            return None;
+        }
+        // No call of its own: in a door that has it, it is made of several, which the door's own suite strikes.
+        let removed = self.inner.remove_whole(dir, name);
+        (self.watch)();
+        removed
     }
 
     fn remove(&self, path: &str) -> Result<(), DoorError> {

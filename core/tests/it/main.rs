@@ -9,6 +9,7 @@ mod bench;
 mod claims;
 mod contention;
 mod corruption;
+mod every_call;
 mod faults;
 mod faulty;
 mod instance;

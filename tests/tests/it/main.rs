@@ -4,9 +4,9 @@
 // Marked as tests, so that their helpers may unwrap as tests do.
 #[cfg(test)]
 mod architecture;
+mod cloud;
 #[cfg(test)]
 mod cloud_init;
-mod cloud;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]

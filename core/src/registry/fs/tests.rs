@@ -11,7 +11,7 @@ fn door() -> (tempfile::TempDir, FsDoor) {
 }
 
 fn publish(door: &FsDoor, staged: &str, target: &str) -> Result<(), DoorError> {
-    door.publish(&Publish { staged, target, bytes: b"", base: &Base::Any, held: std::time::Duration::ZERO })
+    door.publish(&Publish { staged, target, bytes: b"", base: &Base::Any })
 }
 
 #[test]

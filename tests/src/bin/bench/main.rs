@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
 mod plant;
+mod webdav;
 
 use std::fs;
 use std::path::Path;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = start_to_healthy()
         .and_then(|()| health_while_hanging())
         .and_then(|()| updates())
+        .and_then(|()| webdav::run())
         .and_then(|()| plant::run());
     match done {
         Ok(()) => ExitCode::SUCCESS,

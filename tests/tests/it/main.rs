@@ -4,6 +4,7 @@
 // Marked as tests, so that their helpers may unwrap as tests do.
 #[cfg(test)]
 mod architecture;
+#[cfg(test)]
 mod cloud;
 #[cfg(test)]
 mod cloud_init;

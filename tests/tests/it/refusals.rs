@@ -114,6 +114,7 @@ fn check_looks_at_every_step_and_touches_nothing() {
             "binaries",
             "secrets",
             "registry",
+            "firewall",
             "engine"
         ]
     );

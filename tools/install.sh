@@ -41,10 +41,10 @@ no_services() {
         return
     fi
     as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
-    trap 'as_root rm -f "$policy"' EXIT
+    trap 'as_root rm -f "$policy"' EXIT INT TERM
     "$@"
     as_root rm -f "$policy"
-    trap - EXIT
+    trap - EXIT INT TERM
 }
 
 # fresh_lists PACKAGE: apt knows it, after an update if need be.
@@ -102,22 +102,14 @@ build() {
     command -v curl >/dev/null || apt_install curl
 }
 
-# User-Mode Linux, what builds its image, and the servers of the lab. Debian would start Samba and Apache: a policy
-# forbids it while they are installed.
+# User-Mode Linux, what builds its image, and the servers of the lab. Debian would start Samba and Apache.
 vm() {
     missing=
     for package in user-mode-linux uml-utilities mmdebstrap xorriso e2fsprogs openssh-client openssl iproute2 nftables \
         samba apache2 binutils; do
         dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
     done
-    [ -n "$missing" ] || return 0
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-        trap 'rm -f "$policy"' EXIT INT TERM
-    fi
-    for package in $missing; do apt_install "$package"; done
+    for package in $missing; do no_services apt_install "$package"; done
 }
 
 case ${1:-} in

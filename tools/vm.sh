@@ -2,7 +2,7 @@
 # `make vm`: the scenarios on virtual machines (tests/src/bin/vm), in namespaces of their own. When this ends, by
 # itself or interrupted, the kernel ends everything in them: guests, servers, networks, mounts.
 #
-#   tools/vm.sh [SCENARIO…]      those that fit into twenty minutes, or those named
+#   tools/vm.sh [SCENARIO…]      all that are there, or those named
 set -eu
 cd "$(dirname "$0")/.."
 

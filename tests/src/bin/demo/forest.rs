@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use async_nats::jetstream;
+use async_nats::{HeaderMap, jetstream};
 use forest_tests::node::built;
 use forest_tests::process;
-use forest_tests::wait::until;
+use forest_tests::wait::{PATIENCE, until};
 use rustix::process::Signal;
 
 use crate::{print_indented, say};
@@ -45,7 +45,7 @@ impl Laptop {
             "an application makes a stream with three replicas at {url} and publishes {MESSAGES} messages:"
         ));
         let runtime = tokio::runtime::Runtime::new()?;
-        let stored = runtime.block_on(publish(&url))?;
+        let stored = runtime.block_on(publish(&url, 0))?;
         println!("    acknowledged by a quorum: {stored}");
 
         say("the power of grove-node-2 fails: its agent and its NATS server are killed with -9");
@@ -56,7 +56,7 @@ impl Laptop {
         }
         say("which, why, and what next?");
         self.asked(&["status", "grove"])?;
-        let stored = runtime.block_on(publish(&url))?;
+        let stored = runtime.block_on(publish(&url, MESSAGES))?;
         println!("    the other two go on: {stored} messages are stored now");
 
         say("start what is dead:");
@@ -113,31 +113,47 @@ impl Laptop {
     }
 }
 
-/// Publishes [`MESSAGES`] into a stream of three replicas, each acknowledged, and says how many it holds.
-async fn publish(url: &str) -> anyhow::Result<u64> {
+/// Publishes the messages numbered `from` and on, [`MESSAGES`] of them, into a stream of three replicas, each
+/// acknowledged, and says how many it holds.
+async fn publish(url: &str, from: u64) -> anyhow::Result<u64> {
     let jetstream = jetstream::new(async_nats::connect(url).await?);
-    let config = jetstream::stream::Config {
+    let config = || jetstream::stream::Config {
         name: "DEMO".to_owned(),
         subjects: vec!["demo.>".to_owned()],
         num_replicas: 3,
         ..Default::default()
     };
-    jetstream.get_or_create_stream(config).await?;
-    for n in 0..MESSAGES {
-        // A leader that died with its node is replaced within seconds; a client tries again.
-        while !acknowledged(&jetstream, n).await {}
+    persist("the stream is there", async || Ok(jetstream.get_or_create_stream(config()).await?)).await?;
+    for n in from..from + MESSAGES {
+        persist("a message is acknowledged", async || acknowledged(&jetstream, n).await).await?;
     }
     count(url).await
 }
 
-async fn acknowledged(jetstream: &jetstream::Context, n: u64) -> bool {
-    let sent = jetstream.publish(format!("demo.{n}"), "hello".into()).await;
-    let Ok(sent) = sent else { return false };
-    tokio::time::timeout(Duration::from_secs(5), sent).await.is_ok_and(|ack| ack.is_ok())
+/// The number goes along as the message's id, so that one whose acknowledgement was lost is not stored twice.
+async fn acknowledged(jetstream: &jetstream::Context, n: u64) -> anyhow::Result<()> {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", n.to_string());
+    jetstream.publish_with_headers(format!("demo.{n}"), headers, "hello".into()).await?.await?;
+    Ok(())
 }
 
 async fn count(url: &str) -> anyhow::Result<u64> {
     let jetstream = jetstream::new(async_nats::connect(url).await?);
-    let mut stream = jetstream.get_stream("DEMO").await?;
-    Ok(stream.info().await?.state.messages)
+    persist("the stream tells its size", async || {
+        Ok(jetstream.get_stream("DEMO").await?.info().await?.state.messages)
+    })
+    .await
+}
+
+/// Tries again what fails: a leader that died with its node is replaced within seconds.
+async fn persist<T>(what: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(err) if begun.elapsed() > PATIENCE => return Err(err.context(format!("waited until {what}"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }

@@ -89,6 +89,25 @@ impl Ui {
         Err(Failure::new(Reason::ConfirmationNeeded, "not confirmed: nothing was done"))
     }
 
+    /// Asks a person yes or no; where nobody can be asked, or nothing is to be asked: no.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> bool {
+        if self.yes || self.json || !self.terminal || !io::stdin().is_terminal() {
+            return false;
+        }
+        note(&format!("{question} [y/N] "), "");
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Tells something beside the result, on stderr.
+    pub fn tell(&self, what: &str) {
+        if !self.json {
+            note(what, "\n");
+        }
+    }
+
     /// Prints a line of a stream, such as a log. `false`: nobody reads any more.
     #[must_use]
     pub fn stream(&self, json: &Value, text: &str) -> bool {

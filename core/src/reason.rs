@@ -254,6 +254,23 @@ reasons! {
     /// The laptop's own state cannot be read or written.
     LocalState = "local_state", "check the path and its permissions";
 
+    /// The command was interrupted.
+    Interrupted = "interrupted", "run it again: nothing is done twice";
+    /// A check of the laptop's set-up found something to put right.
+    CheckFailed = "check_failed", "put right what the checks name";
+    /// A program is for other machines than those it would go to.
+    ProgramArchitecture = "program_architecture", "build it for the architecture that the message names, or choose machines of the other";
+    /// A program needs a newer C library than the image has.
+    ProgramGlibc = "program_glibc", "build it on an older system or statically (-C target-feature=+crt-static), or choose a newer machine.hetzner.image";
+    /// A program could not be put onto the share.
+    UploadFailed = "upload_failed", "check the share: space, permissions, this machine's network; then run it again: nothing is done twice";
+    /// There is no public key that could log in to new machines.
+    SshNoKey = "ssh_no_key", "make one (ssh-keygen -t ed25519), or name it in machine.ssh.key_path";
+    /// ssh to a node failed.
+    SshFailed = "ssh_failed", "look at the message of ssh; morpheus check ssh tells what it needs";
+    /// This machine has no IPv6, and the nodes have nothing else.
+    NoIpv6 = "no_ipv6", "use a network with IPv6, or set machine.ipv4.enabled to true, which costs a little";
+
     /// No API token of Hetzner Cloud is to be found.
     HetznerNoToken = "hetzner_no_token", "make one in the Hetzner console (Security, API tokens, Read & Write) and export HCLOUD_TOKEN";
     /// Hetzner Cloud does not know the API token.

@@ -1,7 +1,5 @@
 //! `morpheus grow`: how loaded a forest is; more nodes; dead agents started.
 
-use std::time::Duration;
-
 use forest_core::health::Status;
 
 use super::table::{or_dash, table};
@@ -9,22 +7,24 @@ use crate::args::Grow;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
+use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
 use crate::report::{self, GrowReport};
 use crate::ui::{Done, Ui, counted};
 
-pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(&args.forest)?;
+pub(super) async fn run(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
     let mut add = args.nodes.unwrap_or(0);
-    if args.auto {
+    if add == 0 {
         let looks = local.http.look(&targets(&forest.plan)).await;
-        add = u8::from(report::wants_another(
-            &report::grow(&args.forest, &looks, args.threshold),
-            args.max_nodes,
-        ));
+        let report = report::grow(&args.forest, &looks, args.threshold);
+        add = if args.auto {
+            u8::from(report::wants_another(&report, args.max_nodes))
+        } else {
+            u8::from(report.cpu_high && !args.repair && ui.ask(&question(&report)))
+        };
     }
     let raised = if add > 0 || args.repair {
-        let limit = Duration::from_secs(args.timeout.seconds);
+        let limit = args.timeout.local();
         let wish = Wish { add, repair: args.repair, limit };
         Some(local.grow(&forest.id, wish, &mut ui.progress()).await?)
     } else {
@@ -51,7 +51,12 @@ fn added(raised: Option<&Raised>) -> Vec<String> {
         .collect()
 }
 
-fn text(report: &GrowReport) -> String {
+/// What a person is asked once the load is high.
+pub(super) fn question(report: &GrowReport) -> String {
+    format!("{}: add a node to {}?", report.reasons.first().map_or("", String::as_str), report.forest_id)
+}
+
+pub(super) fn text(report: &GrowReport) -> String {
     let rows = report.nodes.iter().map(|node| {
         vec![
             node.node_id.clone(),
@@ -64,16 +69,16 @@ fn text(report: &GrowReport) -> String {
         ]
     });
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
-    let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
-        "{table}\n\n{} of {} answer; {}; on average {} % CPU ({load} {} %), {} MB",
+        "{table}\n\n{} of {} answer; {}; {} MB on average",
         report.reachable_nodes,
         counted(report.total_nodes, "node"),
         counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
-        report.avg_cpu_percent,
-        report.threshold,
         report.avg_mem_mb,
     );
+    for reason in &report.reasons {
+        text.push_str(&format!("\n- {reason}"));
+    }
     if report.cpu_high {
         text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
     }

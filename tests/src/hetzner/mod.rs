@@ -80,10 +80,19 @@ impl FakeHetzner {
     /// As [`Self::start`].
     #[must_use]
     pub fn with_hooks(hooks: Hooks) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::at(listener, hooks)
+    }
+
+    /// The same behind a listener, which may be another host's.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn at(listener: std::net::TcpListener, hooks: Hooks) -> Self {
         let shared = Arc::new(Shared { world: Mutex::new(World::new()), hooks });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a listener without blocking");
         let address = listener.local_addr().expect("its address");
         let router = http::router(Arc::clone(&shared));
@@ -109,6 +118,15 @@ impl FakeHetzner {
     /// The state, to be looked into and changed.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.shared.world()
+    }
+
+    /// Someone deletes a server in the console, and no hook hears of it; its number.
+    #[must_use]
+    pub fn delete_by_hand(&self, name: &str) -> Option<u64> {
+        let mut world = self.world();
+        let id = world.all("servers").iter().find(|server| server["name"] == name).map(world::id)?;
+        world.forget_server(id);
+        Some(id)
     }
 
     /// From now on something goes wrong.

@@ -119,12 +119,7 @@ pub(super) fn delete(shared: &Arc<Shared>, number: u64) -> Answer {
         if world.is_locked(number) {
             return Err((423, "locked", "server is locked".to_owned()));
         }
-        world.table("servers").remove(&number);
-        for group in world.table("placement_groups").values_mut() {
-            if let Value::Array(servers) = &mut group["servers"] {
-                servers.retain(|server| *server != number);
-            }
-        }
+        world.forget_server(number);
         world.begin("delete_server", "server", number)
     };
     let deleted = Arc::clone(&shared.hooks.deleted);

@@ -107,6 +107,16 @@ impl World {
         self.tables.entry(kind).or_default()
     }
 
+    /// A server is no more, and in no placement group.
+    pub(super) fn forget_server(&mut self, id: u64) {
+        self.table("servers").remove(&id);
+        for group in self.table("placement_groups").values_mut() {
+            if let Value::Array(servers) = &mut group["servers"] {
+                servers.retain(|server| *server != id);
+            }
+        }
+    }
+
     pub(super) fn get(&self, kind: &str, id: u64) -> Result<&Value, Refusal> {
         let found = self.tables.get(kind).and_then(|table| table.get(&id));
         found.ok_or_else(|| (404, "not_found", format!("{kind} with ID '{id}' not found")))

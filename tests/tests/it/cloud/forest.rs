@@ -97,7 +97,8 @@ fn grove() -> ForestId {
 async fn plant(fake: &FakeHetzner, shelf: &Shelf, offers: &[Offer], command: &str) -> Result<(), Failure> {
     let api = client(fake);
     let cloud = Cloud { api: &api, ledger: shelf };
-    let request = Request { count: 2, location: "fsn1".to_owned(), planting: command.to_owned() };
+    let (location, planting) = ("fsn1".to_owned(), command.to_owned());
+    let request = Request { count: 2, location, planting, programs: None };
     let (plan, nodes) = cloud.plant(&grove(), &request)?;
     made(&cloud, &plan, nodes, offers).await
 }

@@ -30,9 +30,10 @@ pub struct Situation {
     pub plan: Plan,
     /// The founding, if it is known.
     pub record: Option<Record>,
-    /// Where the servers of all nodes take routes, this one's too.
+    /// Where the servers that are to be listed take routes, this one's too.
     pub routes: Vec<SocketAddr>,
     store: Store,
+    has_peers: bool,
 }
 
 impl Situation {
@@ -68,14 +69,16 @@ impl Situation {
             own_reports_leader: view.own_leader.is_some() && view.answers == seen.engine.pid,
             group: view.group.as_ref(),
         });
-        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries), store })
+        let has_peers = nodes.iter().any(|node| node != settings.node.as_str());
+        let listed = if plan.alone { &[] } else { &entries[..] };
+        Ok(Self { routes: routes(settings, seen.address, listed), plan, record, store, has_peers })
     }
 
     /// May NimsForest, which began without an agent, expect a cluster? One that runs alone on a standalone store
     /// goes on as it is.
     #[must_use]
     pub fn may_be_clustered(&self) -> bool {
-        self.store != Store::Standalone || self.routes.len() > 1
+        self.store != Store::Standalone || self.has_peers
     }
 }
 

@@ -77,7 +77,7 @@ fn follow(
         match PollWatcher::with_initial_scan(changed, config, first) {
             Ok(watcher) => watched.push((file, found, watcher)),
             Err(err) => {
-                tracing::warn!("{} is looked at in every pass, and not followed: {err}", file.display())
+                tracing::warn!("{} is looked at in every pass, and not followed: {err}", file.display());
             }
         }
     }

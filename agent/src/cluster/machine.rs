@@ -44,7 +44,7 @@ pub struct Inputs<'a> {
     pub witness: WitnessState,
     /// Does another node report a meta leader?
     pub member_reports_leader: bool,
-    /// Has the node whose turn it is to join been out of reach for long?
+    /// Has the node whose turn it is to join been out of reach for long, or had its turn for all too long?
     pub turn_is_stale: bool,
     /// Does the own server report one?
     pub own_reports_leader: bool,

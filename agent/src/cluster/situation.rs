@@ -20,9 +20,6 @@ use crate::settings::Settings;
 const FRESH_INTERVALS: u32 = 3;
 const FRESH_SLACK: Duration = Duration::from_secs(5);
 
-/// A node whose turn it is to join, and that cannot be reached for so long, loses it.
-const TURN_STALE: Duration = Duration::from_secs(30);
-
 /// The decision, and what it was made of.
 #[derive(Debug, Clone)]
 pub struct Situation {
@@ -42,7 +39,7 @@ impl Situation {
     /// # Errors
     /// A store or a marker cannot be read: then nothing must be decided on it.
     pub fn of(settings: &Settings, seen: &Seen) -> Result<Self, Fault> {
-        let turn_is_stale = seen.turn_lost.is_some_and(|since| since.elapsed() >= TURN_STALE);
+        let turn_is_stale = seen.turn.as_ref().is_some_and(|turn| turn.is_stale(Instant::now()));
         let record = seen.secrets.as_ref().and_then(|read| read.secrets.record().cloned());
         let marker = MarkerFile::new(&settings.state_dir).read()?;
         let registry = seen.registry.as_ref().map(|read| &read.registry);

@@ -9,12 +9,8 @@ use super::Forest;
 
 #[test]
 fn what_another_wrote_is_acted_on_long_before_the_next_pass() {
-    let mut node = forest_tests::node::node("grove-node-1", &nats::server()).prepare();
-    let config = fs::read_to_string(node.path("agent.yaml")).unwrap();
     // Far longer than this test waits.
-    let config = config.replace("poll_interval: 500ms", "poll_interval: 10m");
-    fs::write(node.path("agent.yaml"), config).unwrap();
-    node.start();
+    let mut node = forest_tests::node::node("grove-node-1", &nats::server()).poll_interval("10m").start();
     node.until_pass();
     let text = fs::read_to_string(&node.registry).unwrap();
     let mut registry: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -111,3 +111,30 @@ fn any_node_tells_of_all_and_names_the_silent() {
     forest.until_well();
     forest.stop();
 }
+
+#[test]
+fn a_server_that_was_reloaded_hears_a_leader_that_comes_later() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 3);
+        // Which of them leads afterwards is up to them; only one that was started anew is of interest.
+        for _ in 0..8 {
+            let [first, second, reloaded] = forest.engine_pids()[..] else { panic!("three nodes") };
+            let log = || fs::read_to_string(forest.nodes[2].path("state/log/engine.log")).unwrap();
+            let before = log().matches("Reloaded server configuration").count();
+            process::signal(reloaded, Signal::HUP);
+            forest_tests::wait::until("the server is reloaded", || {
+                (log().matches("Reloaded server configuration").count() > before).then_some(())
+            });
+            for pid in [first, second] {
+                process::signal(pid, Signal::KILL);
+            }
+            forest.until_restarted(&[(0, first), (1, second)]);
+            forest.until_well();
+            assert_eq!(forest.nodes[2].engine_pid(), reloaded);
+            if forest.leader() != "grove-node-3" {
+                break;
+            }
+        }
+        forest.stop();
+    }
+}

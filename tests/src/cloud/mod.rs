@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-pub use canned::{Canned, health};
+pub use canned::{Canned, Report, health};
 pub use laptop::{Laptop, Said};
 pub use machine::Machine;
 
@@ -48,7 +48,7 @@ pub enum Behind {
 /// What stands behind a server.
 enum Standing {
     Machine(Machine),
-    Canned(canned::Answering),
+    Canned { _answers: canned::Answering },
     Nothing,
 }
 
@@ -176,7 +176,8 @@ impl Servers {
         let standing = match behind {
             Behind::Nothing => Standing::Nothing,
             Behind::Canned(canned) => {
-                Standing::Canned(canned::Answering::start(&self.lab, host, ip, &name, &canned))
+                let answers = canned::Answering::start(&self.lab, host, ip, &name, &canned);
+                Standing::Canned { _answers: answers }
             }
             Behind::Machine => Standing::Machine(Machine::boot(
                 &self.lab.host(host),

@@ -56,11 +56,22 @@ impl Said {
     ///
     /// # Panics
     /// If it is another.
-    #[must_use]
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
         self
+    }
+}
+
+impl Said {
+    /// The same, once it ended with `code`, or was refused for `reason`.
+    ///
+    /// # Panics
+    /// If it ended otherwise.
+    #[track_caller]
+    pub fn exits_or(&self, code: i32, reason: &str) {
+        let other = self.code != Some(code) && self.json()["error"]["reason"] != reason;
+        assert!(!other, "{}\n{}", self.out, self.err);
     }
 }
 

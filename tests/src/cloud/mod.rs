@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use canned::{Canned, Report, health};
 pub use laptop::{Laptop, Said};
@@ -131,6 +131,51 @@ impl Cloud {
     #[must_use]
     pub fn standing(&self) -> usize {
         self.servers.standing().len()
+    }
+
+    /// Writes the entries of a forest's members as their agents would, where none is behind the servers.
+    ///
+    /// # Panics
+    /// If the registry cannot be changed.
+    pub fn register(&self, forest: &str) {
+        let servers = self.api.world().all("servers");
+        self.edit_registry(|registry| {
+            let members = registry["forests"][forest]["members"].as_array().cloned().unwrap_or_default();
+            for member in &members {
+                let server = servers.iter().find(|server| server["name"] == *member);
+                let network = server.and_then(|server| server["public_net"]["ipv6"]["ip"].as_str());
+                let Some(ip) = network.map(|network| network.replace("::/64", "::1")) else { continue };
+                let entry =
+                    json!({"id": member, "ip": ip, "ipv6": ip, "forest_id": forest, "status": "active"});
+                let list = registry["nodes"][forest].as_array_mut();
+                match list {
+                    Some(list) => {
+                        list.retain(|entry| entry["id"] != *member);
+                        list.push(entry);
+                    }
+                    None => registry["nodes"][forest] = json!([entry]),
+                }
+            }
+        });
+    }
+
+    /// Changes the registry by hand.
+    ///
+    /// # Panics
+    /// If there is none, or it cannot be written.
+    pub fn edit_registry(&self, edit: impl FnOnce(&mut Value)) {
+        let mut registry = self.registry();
+        edit(&mut registry);
+        let file = self.share().join("registry.json");
+        std::fs::write(file, format!("{registry:#}\n")).expect("the registry is written");
+    }
+
+    /// The laptop's network has no way into the IPv6 internet.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn without_ipv6(&self) -> anyhow::Result<()> {
+        self.servers.lab.run(LAPTOP, &["ip", "-6", "route", "del", "default"]).map(drop)
     }
 
     /// Someone deletes a server by hand, and whatever is behind it goes.

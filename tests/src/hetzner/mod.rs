@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -127,6 +127,30 @@ impl FakeHetzner {
         let id = world.all("servers").iter().find(|server| server["name"] == name).map(world::id)?;
         world.forget_server(id);
         Some(id)
+    }
+
+    /// Someone has a server of this name, which is none of morpheus's.
+    pub fn put_server(&self, name: &str) {
+        let mut world = self.world();
+        let id = world.fresh();
+        let server = json!({"id": id, "name": name, "status": "running", "labels": {}, "public_net": {},
+            "server_type": {"name": "cx23"}, "location": {"name": "fsn1"}});
+        world.table("servers").insert(id, server);
+    }
+
+    /// A server like `name` under another name, whose label says so too; its number.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    #[must_use]
+    pub fn copy_server(&self, name: &str, other: &str) -> u64 {
+        let mut world = self.world();
+        let id = world.fresh();
+        let mut server =
+            world.all("servers").into_iter().find(|server| server["name"] == name).expect("a server");
+        (server["id"], server["name"], server["labels"]["node"]) = (id.into(), other.into(), other.into());
+        world.table("servers").insert(id, server);
+        id
     }
 
     /// From now on something goes wrong.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forest_core::health::{HealthReport, Status};
+use forest_core::health::{Check, HealthReport, Status};
 use forest_core::id::NodeId;
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -82,15 +82,40 @@ fn at(answer: &Result<HealthReport, String>, peers: usize) -> String {
         Err(_) => "no answer from its agent yet: the machine boots, or fetches the agent".to_owned(),
         Ok(report) if ready(report, peers) => "ready".to_owned(),
         Ok(report) if report.step == "ready" => what_is_missing(report, peers),
-        Ok(report) => format!("step {}: {}", report.step, complaint(report)),
+        Ok(report) => format!("step {}: {}", report.step, cause(report)),
     }
+}
+
+/// Why a node is not well: what the step that it stands at says, for all the rest follows from that; else the worst
+/// of its checks.
+#[must_use]
+pub fn cause(report: &HealthReport) -> String {
+    match of_step(report) {
+        Some((key, check)) => {
+            let reason = check.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
+            format!("{key}: {}{reason}", check.output)
+        }
+        None => complaint(report),
+    }
+}
+
+/// The check of the step that the node stands at, where it is not well.
+fn of_step(report: &HealthReport) -> Option<(&'static str, &Check)> {
+    let key = match report.step.as_str() {
+        "share" => "share:mounted",
+        "registry" | "secrets" => "registry:entry",
+        "firewall" => "firewall:rules",
+        _ => return None,
+    };
+    let found = report.checks.iter().into_iter().find(|(name, _)| *name == key);
+    found.filter(|(_, check)| check.status != Status::Pass && check.reason.as_deref() != Some("starting"))
 }
 
 /// The same for a person who waits: what every start goes through is no complaint yet.
 fn line(answer: &Result<HealthReport, String>, what: &str, still: Duration) -> String {
     let patience = if answer.is_err() { BOOT } else { STILL };
     if still < patience {
-        let usual = answer.as_ref().ok().and_then(on_its_way);
+        let usual = answer.as_ref().ok().filter(|report| of_step(report).is_none()).and_then(on_its_way);
         return usual.map_or_else(|| what.to_owned(), str::to_owned);
     }
     format!("{what} (for {})", minutes(still))

@@ -14,11 +14,11 @@ use super::plant::connect;
 use super::remote::{Remote, find_forest};
 use super::resolve::There;
 use super::table::{or_dash, table};
+use crate::cloud::ready::cause;
 use crate::cloud::record as cloud;
 use crate::cloud::site::Site;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::local::ready::complaint;
 use crate::local::record::{Forest, PROVIDER};
 use crate::local::{Local, targets};
 use crate::probe::{Http, Look};
@@ -137,7 +137,7 @@ fn words(look: &Look) -> (&'static str, String) {
     match &look.health {
         Err(why) => ("unreachable", why.clone()),
         Ok(health) if health.report.status == Status::Pass => ("pass", String::new()),
-        Ok(health) => (word(health.report.status), complaint(&health.report)),
+        Ok(health) => (word(health.report.status), cause(&health.report)),
     }
 }
 

@@ -112,8 +112,11 @@ fn text(
     for note in &prepared.notes {
         text.push_str(&format!("\nnote: {note}"));
     }
-    for (node, user_data) in told {
+    if let Some((node, user_data)) = told.first() {
         text.push_str(&format!("\n\nuser-data of {node}, its secrets masked:\n{}", user_data.trim_end()));
+    }
+    if told.len() > 1 {
+        text.push_str("\n\nthe others are told the same but for node_id; --json shows each");
     }
     text
 }

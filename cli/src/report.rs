@@ -5,6 +5,7 @@ use forest_core::health::Status;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cloud::ready::cause;
 use crate::probe::Look;
 
 /// One forest of `list`.
@@ -92,6 +93,9 @@ pub struct GrowReport {
     pub added: Vec<String>,
     /// What speaks for and against one more node, and what is not well: sentences.
     pub reasons: Vec<String>,
+    /// Which nodes are not well, and why: part of the reasons.
+    #[serde(skip)]
+    ill: Vec<String>,
 }
 
 /// One node of `grow`.
@@ -211,6 +215,7 @@ pub fn grow(forest: &str, looks: &[Look], threshold: f64) -> GrowReport {
         nodes: looks.iter().map(load).collect(),
         added: Vec::new(),
         reasons: Vec::new(),
+        ill: looks.iter().filter_map(ill).collect(),
     }
     .reasoned()
 }
@@ -247,13 +252,21 @@ impl GrowReport {
         if !silent.is_empty() {
             reasons.push(format!("no answer from {}", silent.join(", ")));
         }
-        for (status, word) in [(Status::Fail, "fails"), (Status::Warn, "warns")] {
-            let ill = self.nodes.iter().filter(|node| node.health == Some(status));
-            reasons.extend(ill.map(|node| format!("{} {word}", node.node_id)));
-        }
+        reasons.extend(self.ill.iter().cloned());
         self.reasons = reasons;
         self
     }
+}
+
+/// A node that answers and is not well, and why.
+fn ill(look: &Look) -> Option<String> {
+    let report = &look.health.as_ref().ok()?.report;
+    let word = match report.status {
+        Status::Pass => return None,
+        Status::Warn => "warns",
+        Status::Fail => "fails",
+    };
+    Some(format!("{} {word}: {}", look.target.node, cause(report)))
 }
 
 /// A node of which no address is known.

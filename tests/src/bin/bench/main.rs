@@ -1,6 +1,7 @@
 //! `make bench`: figures, each beside the thing to beat, measured in the same run and in turn.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
+mod grow;
 mod plant;
 mod webdav;
 
@@ -26,14 +27,24 @@ const REQUESTS: usize = 2000;
 const THREADS: usize = 16;
 const UPDATES: usize = 20;
 
+type Part = fn() -> anyhow::Result<()>;
+
+/// Every part, by the name that chooses it.
+const PARTS: [(&str, Part); 6] = [
+    ("start", start_to_healthy),
+    ("health", health_while_hanging),
+    ("updates", updates),
+    ("webdav", webdav::run),
+    ("plant", plant::run),
+    ("grow", grow::run),
+];
+
+/// All parts, or those that the arguments name.
 fn main() -> ExitCode {
-    let done = start_to_healthy()
-        .and_then(|()| health_while_hanging())
-        .and_then(|()| updates())
-        .and_then(|()| webdav::run())
-        .and_then(|()| plant::run());
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let named: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = PARTS.iter().filter(|(name, _)| named.is_empty() || named.iter().any(|one| one == name));
+    match wanted.map(|(_, part)| part()).collect::<anyhow::Result<Vec<()>>>() {
+        Ok(_) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("the benchmark failed: {err:#}");
             ExitCode::FAILURE

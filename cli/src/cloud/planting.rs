@@ -72,7 +72,7 @@ impl Site {
         }
     }
 
-    /// Adds nodes to a forest.
+    /// Adds nodes to a forest; with `seen`, when it was last grown, only if nobody has grown it since.
     ///
     /// # Errors
     /// As [`Self::plant`].
@@ -80,11 +80,15 @@ impl Site {
         &self,
         forest: &ForestId,
         count: u8,
+        seen: Option<Option<&str>>,
         prepared: &Prepared,
         limit: Duration,
         progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
-        let (plan, nodes) = self.cloud()?.grow(forest, count)?;
+        let (plan, nodes) = match seen {
+            None => self.cloud()?.grow(forest, count)?,
+            Some(seen) => self.cloud()?.grow_unless_grown(forest, count, seen)?,
+        };
         Ok(self.work(forest, plan, nodes, prepared, limit, progress).await)
     }
 
@@ -145,6 +149,9 @@ impl Site {
         limit: Duration,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
+        if outcome.nodes.is_empty() {
+            return Ok(());
+        }
         let forest = outcome.forest.clone();
         // Another laptop may have recorded other programs first: those are what the forest runs.
         let programs = outcome.plan.programs.clone().unwrap_or_else(|| prepared.programs.clone());

@@ -8,6 +8,7 @@ use forest_core::id::ForestId;
 use forest_core::reason::Reason;
 use forest_core::registry::{Door as _, Kind, Registry};
 use forest_core::secrets;
+use jiff::{SignedDuration, Timestamp};
 
 use super::forest::{Cloud, Edit, Ledger};
 use super::programs::BIN;
@@ -149,28 +150,10 @@ impl Site {
         }
     }
 
-    /// Takes those programs off the share that no forest runs any more, and with the last of them their directory.
-    /// Done under the lease: a forest that is just being recorded is seen, or finds them gone.
-    ///
-    /// # Errors
-    /// [`Failure`] where the registry cannot be had; a file that stays is no failure.
-    pub fn sweep(&self, files: &[Shelved]) -> Result<(), Failure> {
-        self.store.update(|registry| {
-            for file in record::unused(registry, files) {
-                self.remove(&format!("{BIN}/{}", file.file));
-            }
-            if record::connections(registry) == 0 {
-                let left = self.door.list(BIN).unwrap_or_default();
-                for name in left.iter().filter(|name| name.starts_with(PARTIAL)) {
-                    self.remove(&format!("{BIN}/{name}"));
-                }
-                // Only empty ones go.
-                for dir in [BIN, secrets::DIR] {
-                    let _ = self.door.rmdir(dir);
-                }
-            }
-            Ok(None)
-        })
+    /// No upload takes as long.
+    fn is_old(&self, path: &str) -> bool {
+        let modified = self.door.modified(path);
+        modified.is_ok_and(|time| Timestamp::now().duration_since(time) > SignedDuration::from_hours(24))
     }
 
     fn remove(&self, path: &str) {
@@ -212,6 +195,27 @@ impl Ledger for Site {
             }
         }
         Ok(())
+    }
+
+    /// With the last forest their directories go too. What stays is no failure.
+    fn sweep(&self, registry: &Registry, files: &[Shelved]) {
+        for file in record::unused(registry, files) {
+            self.remove(&format!("{BIN}/{}", file.file));
+        }
+        let last = record::connections(registry) == 0;
+        let names = self.door.list(BIN).unwrap_or_default();
+        for name in names.iter().filter(|name| name.starts_with(PARTIAL)) {
+            let path = format!("{BIN}/{name}");
+            if last || self.is_old(&path) {
+                self.remove(&path);
+            }
+        }
+        if last {
+            // Only empty ones go.
+            for dir in [BIN, secrets::DIR] {
+                let _ = self.door.rmdir(dir);
+            }
+        }
     }
 }
 

@@ -56,13 +56,17 @@ impl Growing<'_> {
         if self.args.repair {
             outcomes.extend(self.repair().await?);
         }
+        let seen = live(&self.site.registry()?, self.forest)?.grown_at;
         let add = self.wanted(&mut reasons).await?;
         if add > 0 {
             let registry = self.site.registry()?;
             let plan = live(&registry, self.forest)?;
             let prepared = self.prepare(&registry, &plan, usize::from(add)).await?;
-            let limit = self.limit();
-            outcomes.push(self.site.grow(self.forest, add, &prepared, limit, &mut self.ui.progress()).await?);
+            // Of two that find the load too high at the same moment only one adds a node.
+            let seen = self.args.auto.then_some(seen.as_deref());
+            let (limit, mut progress) = (self.limit(), self.ui.progress());
+            let grown = self.site.grow(self.forest, add, seen, &prepared, limit, &mut progress);
+            outcomes.push(grown.await?);
         }
         let mut report = self.look().await?;
         report.reasons.append(&mut reasons);

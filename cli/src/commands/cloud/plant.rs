@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use forest_core::id::ForestId;
+use forest_core::reason::Reason;
 use forest_core::registry::Registry;
 
 use super::super::plant::nodes;
+use super::super::resolve;
 use super::{action, dry_run};
 use crate::args::Plant;
 use crate::cloud::record::{self, Worker};
@@ -26,6 +28,10 @@ pub(in super::super) async fn run(
     site.api()?;
     let registry = site.registry()?;
     let forest = name(args, &registry);
+    if resolve::local(env)?.is_some_and(|local| local.forest(forest.as_str()).is_ok()) {
+        let message = format!("there is a forest {forest} on this machine already: choose another --name");
+        return Err(Failure::new(Reason::NameTaken, message));
+    }
     let plan = record::Plan::find(&registry, &forest);
     let more = plan.as_ref().map_or(usize::from(count), |_| 0);
     let prepared = site.prepare(&registry, plan.as_ref(), more, &args.programs, env).await?;

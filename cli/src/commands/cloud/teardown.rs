@@ -6,7 +6,6 @@ use forest_core::reason::Reason;
 
 use super::super::plant::nodes;
 use super::super::resolve::There;
-use crate::cloud::record::Shelved;
 use crate::cloud::seen::Seen;
 use crate::cloud::site::Site;
 use crate::cloud::ssh;
@@ -36,21 +35,18 @@ pub(in super::super) async fn run(
     progress.at(name.as_str(), "deleting machines, firewall, entries and secrets");
     let mark = plan.mark(name);
     let end = cloud.teardown(name, LIMIT).await;
-    let end = match end {
-        Ok(()) => {
-            let programs: Vec<Shelved> =
-                plan.programs.iter().flat_map(|programs| programs.all().cloned()).collect();
-            site.sweep(&programs).and(leftovers(&Seen::look(site.api()?, &mark).await?, name.as_str()))
-        }
-        Err(err) => Err(err),
-    };
     progress.end(name.as_str(), if end.is_ok() { "gone" } else { "not all is gone" });
-    if end.is_ok() {
-        ssh::forget(&mark, env);
-    }
-    let problem = end.err().map(|err| {
-        Failure::new(err.reason, format!("{}\nnext: run it again: morpheus teardown {name}", err.message))
-    });
+    let gone = end.is_ok();
+    let problem = match end {
+        Ok(()) => {
+            ssh::forget(&mark, env);
+            leftovers(&Seen::look(site.api()?, &mark).await?, name.as_str()).err()
+        }
+        Err(err) => {
+            let next = format!("next: run it again: morpheus teardown {name}");
+            Some(Failure::new(err.reason, format!("{}\n{next}", err.message)))
+        }
+    };
     let entries = there.registry.entries(name);
     let report = ActionReport {
         forest_id: name.to_string(),
@@ -65,7 +61,7 @@ pub(in super::super) async fn run(
                     .find(|entry| entry.id == node.as_str())
                     .map(|entry| entry.ip.clone())
                     .unwrap_or_default(),
-                status: if problem.is_none() { "removed" } else { "failed" }.to_owned(),
+                status: if gone { "removed" } else { "failed" }.to_owned(),
             })
             .collect(),
         error: problem.as_ref().map(Failure::json),

@@ -8,7 +8,7 @@ use forest_core::registry::{
     Files, FsDoor, Limits, Owner, ReadError, Registry, SystemClock, UpdateError, UpdateOptions, read, update,
 };
 use morpheus::cloud::forest::{Cloud, Edit, Kit, Ledger};
-use morpheus::cloud::record::{Plan, Request};
+use morpheus::cloud::record::{Plan, Request, Shelved};
 use tempfile::TempDir;
 
 use super::*;
@@ -87,6 +87,8 @@ impl Ledger for Shelf {
         let _ = std::fs::remove_file(self.secrets());
         Ok(())
     }
+
+    fn sweep(&self, _: &Registry, _: &[Shelved]) {}
 }
 
 fn grove() -> ForestId {

@@ -1,6 +1,6 @@
 //! A forest whose record, machines and entries do not fit together any more, and one under load.
 
-use forest_tests::cloud::laptop::said;
+use forest_tests::cloud::laptop::{said, started};
 use forest_tests::cloud::{Behind, Canned, Cloud, Laptop};
 use forest_tests::nats;
 use serde_json::json;
@@ -69,5 +69,19 @@ fn a_loaded_forest_grows_by_itself_once_and_no_further_than_it_may() {
     assert!(full["reasons"].to_string().contains("--max-nodes 2 already"), "{full:#}");
     let calm = grow(&["--auto", "--threshold", "99"]);
     assert!(calm["reasons"].to_string().contains("does not ask for one"), "{calm:#}");
+    all_is_there_once(&cloud, 2);
+}
+
+#[test]
+fn two_that_find_the_load_too_high_at_the_same_moment_add_one_node() {
+    let (cloud, laptop) = well();
+    cloud.behind(Behind::Canned(Canned::well().with_cpu(95.0)));
+    said(&mut laptop.plant(&nats::server(), &["small", "--name", "grove"])).exits(0);
+    cloud.register("grove");
+    let other = cloud.laptop();
+    let mut both = [&laptop, &other].map(|laptop| started(&mut laptop.command(&["grow", "grove", "--auto"])));
+    for child in &mut both {
+        assert!(child.wait().unwrap().success());
+    }
     all_is_there_once(&cloud, 2);
 }

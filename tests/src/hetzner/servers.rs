@@ -24,11 +24,25 @@ pub(super) fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
         join_group(&mut world, body, number);
         let action = world.begin("create_server", "server", number);
         let next = world.begin("start_server", "server", number);
+        world.coming.insert(number);
         (number, json!({"server": server, "action": action, "next_actions": [next], "root_password": null}))
     };
     let (created, body) = (Arc::clone(&shared.hooks.created), body.clone());
-    tokio::task::spawn_blocking(move || created(number, body));
+    let coming = Coming(Arc::clone(shared), number);
+    tokio::task::spawn_blocking(move || {
+        created(number, body);
+        drop(coming);
+    });
     Ok((201, answer))
+}
+
+/// A machine that is being made, until this is dropped.
+struct Coming(Arc<Shared>, u64);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.world().coming.remove(&self.1);
+    }
 }
 
 /// Type, location and image, where all are as they should be.

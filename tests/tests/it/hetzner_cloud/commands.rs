@@ -13,6 +13,7 @@ use super::{fits, nothing_costs, well};
 /// An ssh that says how it was called, and then what a journal would.
 const SSH: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >>"$HOME/ssh.log"
+for word; do case "$word" in UserKnownHostsFile=*) echo "a host key" >>"${word#*=}" ;; esac; done
 case "$*" in
 *journalctl*) printf '%s\n' '{"__REALTIME_TIMESTAMP":"1795377600000000","MESSAGE":"step share: mounted"}' ;;
 *) echo "Permission denied (publickey)." >&2; exit 255 ;;
@@ -98,9 +99,12 @@ fn forests_are_listed_asked_and_reached() {
     let called = fs::read_to_string(laptop.path("ssh.log")).unwrap();
     assert!(called.contains("known_hosts/grove-") && called.contains("--since=@"), "{called}");
 
+    let host_keys = || fs::read_dir(laptop.path(".local/state/morpheus/known_hosts")).unwrap().count();
+    assert_eq!(host_keys(), 1, "of this planting");
     laptop.run(&["teardown", "grove"]).exits(2);
     laptop.run(&["teardown", "grove", "--yes"]).exits(0);
     laptop.run(&["status", "grove"]).exits(3);
+    assert_eq!(host_keys(), 0, "their addresses are given to others");
 }
 
 #[test]

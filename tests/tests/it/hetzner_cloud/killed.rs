@@ -1,14 +1,16 @@
 //! A laptop that dies after a call of the API, whichever, and two laptops at the same moment.
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use forest_tests::cloud::laptop::{said, started};
-use forest_tests::cloud::{Cloud, Laptop};
+use forest_tests::cloud::{Behind, Cloud, Laptop, Said};
 use forest_tests::hetzner::{Fault, Rule};
 use forest_tests::nats;
+use forest_tests::process::signal;
 use forest_tests::wait::{pause, until};
+use rustix::process::Signal;
 
-use super::{all_is_there_once, nothing_is_left, well};
+use super::{all_is_there_once, behind, fits, nothing_is_left, well};
 
 /// Variable with the number of calls between two of those after which a laptop dies; `make cloud` sets 1.
 const STRIDE: &str = "FOREST_CLOUD_STRIDE";
@@ -89,5 +91,28 @@ fn two_laptops_plant_and_grow_at_the_same_moment() {
     let mut ends = [&one, &other].map(|laptop| started(&mut teardown(laptop)));
     let ends = ends.each_mut().map(|child| child.wait().unwrap().code().unwrap());
     assert!(ends.iter().all(|code| [0, 3].contains(code)), "{ends:?}");
+    nothing_is_left(&cloud);
+}
+
+#[test]
+fn ctrl_c_leaves_all_as_it_is_and_says_the_two_ways_on() {
+    let (cloud, laptop) = behind(Behind::Nothing);
+    let mut command = plant(&laptop);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it waits for its machines", || {
+        let world = cloud.api.world();
+        let servers = world.all("servers");
+        (servers.len() == 2 && servers.iter().all(|server| server["status"] == "running")).then_some(())
+    });
+    signal(child.id(), Signal::INT);
+    let interrupted = Said::of(&child.wait_with_output().unwrap()).exits(1).json();
+    fits("action", &interrupted);
+    assert_eq!(interrupted["error"]["reason"], "interrupted");
+    let message = interrupted["error"]["message"].as_str().unwrap();
+    for way in ["morpheus plant cloud --nodes 2 --name grove", "morpheus teardown grove"] {
+        assert!(message.contains(way), "{message}");
+    }
+    assert_eq!(cloud.api.world().all("servers").len(), 2);
+    said(&mut teardown(&laptop)).exits(0);
     nothing_is_left(&cloud);
 }

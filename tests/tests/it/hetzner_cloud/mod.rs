@@ -63,7 +63,12 @@ fn all_is_there_once(cloud: &Cloud, nodes: usize) {
         assert_eq!(server["labels"]["managed-by"], "morpheus");
         assert_eq!(server["labels"]["forest"], "grove");
     }
-    assert_eq!(world.names("firewalls"), BTreeSet::from(["morpheus-grove".to_owned()]));
+    let firewalls = world.all("firewalls");
+    assert_eq!((firewalls.len(), &firewalls[0]["name"]), (1, &"morpheus-grove".into()));
+    let rules = firewalls[0]["rules"].as_array().unwrap();
+    let open: BTreeSet<&str> =
+        rules.iter().map(|rule| rule["port"].as_str().or(rule["protocol"].as_str()).unwrap()).collect();
+    assert_eq!(open, BTreeSet::from(["22", "6222", "6223", "8222", "8223", "icmp"]));
     assert_eq!(world.all("ssh_keys").len(), 1);
     let registry = cloud.registry();
     let record = &registry["forests"]["grove"];

@@ -2,8 +2,11 @@
 //! journals behind. Runs inside tools/vm.sh alone.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results are for a person to read")]
 
+mod outages;
 mod power_on;
+mod refusals;
 mod stage;
+mod unit;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +19,12 @@ use stage::Stage;
 /// A scenario: its name, whether `make vm` plays it unasked, and what it does.
 type Scenario = (&'static str, bool, fn(&mut Stage, &mut Vec<Guest>) -> anyhow::Result<()>);
 
-const SCENARIOS: &[Scenario] = &[("power-on", true, power_on::play)];
+const SCENARIOS: &[Scenario] = &[
+    ("power-on", true, power_on::play),
+    ("unit", true, unit::play),
+    ("refusals", true, refusals::play),
+    ("outages", true, outages::play),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -75,9 +75,26 @@ impl Stage {
         }
     }
 
+    /// Guest `n`, told this, and not yet switched on.
+    ///
+    /// One line is told beside it: the kernel of the guests knows no nftables of family inet, so that the agent
+    /// could never say that all is well. What it says of that kernel, `refusals` shows.
+    pub(super) fn off(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
+        let text = plan.render()?;
+        let text = text.expose_secret();
+        let (engine, managed) = ("\n    engine:\n", "\n    firewall: { manage: false }\n    engine:\n");
+        ensure!(text.matches(engine).count() == 1, "agent.yaml has another shape than it had");
+        self.lab.guest(n, &text.replace(engine, managed))
+    }
+
+    /// Guest `n`, told this and nothing else, and not yet switched on.
+    pub(super) fn off_as_it_is(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
+        self.lab.guest(n, plan.render()?.expose_secret())
+    }
+
     /// Guest `n`, told this, and switched on.
     pub(super) fn planted(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
-        let mut guest = self.lab.guest(n, plan.render()?.expose_secret())?;
+        let mut guest = self.off(n, plan)?;
         guest.power_on()?;
         Ok(guest)
     }

@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 
 [ "$(id -u)" = 0 ] || { echo "vm: namespaces, taps and mounts need root: run it as root" >&2; exit 1; }
 image=$(tools/vm-image.sh)
+# What the laptop of the scenarios trusts.
+export SSL_CERT_FILE="$image/box.crt"
 # The first process of a process namespace ignores the keyboard unless it says otherwise: the shell says so.
 exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -c '
     trap "exit 130" INT TERM HUP

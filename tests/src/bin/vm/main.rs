@@ -2,9 +2,12 @@
 //! journals behind. Runs inside tools/vm.sh alone.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results are for a person to read")]
 
+mod classic;
 mod outages;
+mod power;
 mod power_on;
 mod refusals;
+mod registry;
 mod stage;
 mod unit;
 
@@ -24,6 +27,9 @@ const SCENARIOS: &[Scenario] = &[
     ("unit", true, unit::play),
     ("refusals", true, refusals::play),
     ("outages", true, outages::play),
+    ("registry", true, registry::play),
+    ("power", true, power::play),
+    ("classic", false, classic::play),
 ];
 
 fn main() -> ExitCode {

@@ -109,7 +109,7 @@ const ROUNDS: &[&[Refusal]] = &[
         Refusal {
             name: "the agent's URL answers 404",
             plan: |plan| {
-                plan.agent.download.url = "https://box.test/morpheus/bin/nothing".parse().expect("a URL")
+                plan.agent.download.url = "https://box.test/morpheus/bin/nothing".parse().expect("a URL");
             },
             firewall: false,
             image: "",

@@ -19,6 +19,7 @@ pub(super) const FOREST: &str = "grove";
 /// The lab and the programs of its guests.
 pub(super) struct Stage {
     pub(super) lab: Lab,
+    dir: PathBuf,
     agent: Program,
     engine: Program,
 }
@@ -38,6 +39,7 @@ impl Stage {
             agent: Program::read(&agent)?,
             engine: Program::read(&engine)?,
             lab: Lab::new(dir, image, kept)?,
+            dir: dir.to_owned(),
         };
         Ok(stage)
     }
@@ -51,6 +53,14 @@ impl Stage {
         let forest = json!({"id": FOREST, "provider": "hetzner", "status": "active", "created_at": now});
         let registry = json!({"version": 1, "updated_at": now, "forests": {FOREST: forest}, "nodes": {}});
         self.lab.storage.put("registry.json", format!("{registry:#}\n").as_bytes())
+    }
+
+    /// Puts the program `share-client` among the others.
+    pub(super) fn put_client(&self) -> anyhow::Result<()> {
+        let built = std::env::current_exe()?.with_file_name("share-client");
+        let stripped = self.dir.join("share-client");
+        strip(&built, &stripped)?;
+        self.lab.storage.put("bin/share-client", &fs::read(&stripped)?)
     }
 
     /// What node `n` is told.
@@ -134,4 +144,9 @@ fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// A line of what was seen.
 pub(super) fn saw(what: &str, value: impl std::fmt::Display) {
     println!("    {what}: {value}");
+}
+
+/// A number that the environment gives.
+pub(super) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }

@@ -12,7 +12,8 @@
 //! without losing its streams. So a forest is clustered from its first day: below three real nodes one of them
 //! keeps a [`witness`], a small second nats-server that has a vote and no stream. [`machine`] decides; [`sys`]
 //! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
-//! has; [`reload`] tells a running server of its peers; [`gather`] asks all agents for their health. A store is never deleted here but the witness's own.
+//! has; [`reload`] tells a running server of its peers; [`turn`] watches whose turn it is to join;
+//! [`gather`] asks all agents for their health. A store is never deleted here but the witness's own.
 
 pub mod gather;
 pub mod machine;
@@ -21,5 +22,6 @@ pub mod reload;
 pub mod situation;
 pub mod store;
 pub mod sys;
+pub mod turn;
 pub mod view;
 pub mod witness;

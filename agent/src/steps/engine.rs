@@ -16,7 +16,7 @@ use super::secrets::SecretsKeeper;
 use crate::child::{Command, Want};
 use crate::cluster::machine::EnginePlan;
 use crate::cluster::marker::{MarkerFile, Phase};
-use crate::cluster::reload::reload;
+use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
@@ -45,8 +45,7 @@ pub struct EngineStep {
 #[derive(Default)]
 struct Last {
     want: Option<Asked>,
-    /// The process that has certainly read this configuration.
-    loaded: Option<(u32, String)>,
+    loaded: Loaded,
 }
 
 /// What was asked of the supervisor.
@@ -146,7 +145,7 @@ impl EngineStep {
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let said = self.last().has_read(pid, planned);
+        let said = self.last().loaded.is(pid, &planned.text);
         let since = seen.view.loaded.zip(planned.written_at());
         let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
         (reloads && !said && !later).then_some(pid)
@@ -208,7 +207,7 @@ impl EngineStep {
             return Ok(done);
         }
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
-        self.last().loaded = Some((pid, planned.text));
+        self.last().loaded.note(pid, planned.text);
         Ok(format!("the engine (pid {pid}) has read its configuration"))
     }
 }
@@ -232,12 +231,6 @@ fn restart_needed(pid: u32) -> Fault {
         "the engine (pid {pid}) was started with other values of node_id, listen or engine than agent.yaml has now"
     );
     Fault::new(Reason::EngineRestartNeeded, message)
-}
-
-impl Last {
-    fn has_read(&self, pid: u32, planned: &Planned) -> bool {
-        self.loaded.as_ref().is_some_and(|(process, text)| *process == pid && *text == planned.text)
-    }
 }
 
 impl Step for EngineStep {

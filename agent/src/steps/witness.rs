@@ -1,5 +1,6 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,17 +15,20 @@ use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::machine::WitnessPlan;
+use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
-use crate::engine::monitor::Unanswered;
+use crate::engine::monitor::{Unanswered, dialable};
 use crate::engine::nats_server;
 use crate::engine::planned::Planned;
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
+/// How long a witness on this very machine may take to accept a connection.
+const KNOCK: Duration = Duration::from_millis(500);
 /// How long the meta leader may take to do as it is told.
 const ORDER: Duration = Duration::from_secs(5);
 
@@ -35,8 +39,15 @@ pub struct WitnessStep {
     binary: Result<PathBuf, Fault>,
     keeper: SecretsKeeper,
     wants: Wants,
-    last: Arc<Mutex<Option<Want>>>,
+    last: Arc<Mutex<Last>>,
     link: Arc<AsyncMutex<SysLink>>,
+}
+
+/// What was done last.
+#[derive(Default)]
+struct Last {
+    want: Option<Want>,
+    loaded: Loaded,
 }
 
 impl WitnessStep {
@@ -52,12 +63,12 @@ impl WitnessStep {
         Self { settings, binary, keeper, wants, last, link }
     }
 
-    fn last(&self) -> Option<Want> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn want(&self, want: Want) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(want.clone());
+        self.last().want = Some(want.clone());
         // Nobody listens only while the agent ends.
         let _ = self.wants.send((ChildName::Witness, want));
     }
@@ -92,11 +103,17 @@ impl WitnessStep {
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {
                 let planned = self.planned(&situation, seen, duty)?;
-                if planned.is_written() && self.last() == Some(Want::Run(planned.command)) {
-                    stands(format!("the witness {} is wanted", duty.name))
-                } else {
-                    differs(format!("the witness {} is not as it should be yet", duty.name))
+                let asked = self.last().want == Some(Want::Run(planned.command.clone()));
+                if !planned.is_written() || !asked {
+                    return differs(format!("the witness {} is not as it should be yet", duty.name));
                 }
+                if self.unread(seen, &planned).is_some() {
+                    return differs(format!(
+                        "the witness {} has not read its new configuration yet",
+                        duty.name
+                    ));
+                }
+                stands(format!("the witness {} is wanted", duty.name))
             }
             WitnessPlan::RemoveGhost(name) => {
                 differs(format!("the witness {name} of before is still counted"))
@@ -110,7 +127,7 @@ impl WitnessStep {
     }
 
     fn compare_absent(&self, seen: &Seen, why: &str) -> Result<Look, Fault> {
-        let gone = matches!(self.last(), Some(Want::Stop { .. })) && seen.witness.stopped;
+        let gone = matches!(self.last().want, Some(Want::Stop { .. })) && seen.witness.stopped;
         let cleared = seen.removed.is_some() || !witness::is_stored(&self.settings);
         Ok(if gone && cleared {
             Look::Stands(why.to_owned())
@@ -177,8 +194,23 @@ impl WitnessStep {
         })
         .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
-        self.want(Want::Run(planned.command));
-        Ok(format!("the witness {} is to run", duty.name))
+        self.want(Want::Run(planned.command.clone()));
+        let (step, known, written) = (self.clone(), seen.clone(), planned.clone());
+        let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? else {
+            return Ok(format!("the witness {} is to run", duty.name));
+        };
+        reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
+        self.last().loaded.note(pid, planned.text);
+        Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name))
+    }
+
+    /// The running witness, where it is not certain that it has read the configuration as it stands: it keeps
+    /// looking for the nodes that it lists, also while the engine beside it is away. One that takes no clients
+    /// yet would die of the signal.
+    fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
+        let pid = seen.witness.pid.filter(|pid| !self.last().loaded.is(*pid, &planned.text))?;
+        let at = dialable(self.settings.witness_listen().client);
+        TcpStream::connect_timeout(&at, KNOCK).is_ok().then_some(pid)
     }
 
     async fn record(

@@ -5,10 +5,12 @@ mod chaos;
 mod faults;
 mod growth;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use forest_tests::http;
 use forest_tests::node::{Node, node};
 use forest_tests::wait::{until, until_value};
 use serde_json::Value;
@@ -75,6 +77,14 @@ impl Forest {
                 },
             );
         }
+        until("all follow one and the same leader", || {
+            let leader = |node: &Node| {
+                let told = http::get((node.ip, 8222).into(), "/jsz").ok()?.json();
+                Some(told["meta_cluster"]["leader"].as_str()?.to_owned())
+            };
+            let leaders: Option<BTreeSet<String>> = self.nodes.iter().map(leader).collect();
+            (leaders?.len() == 1).then_some(())
+        });
         until("the witness is recorded where it is needed", || {
             let witness = &self.record()["witness"];
             (witness.is_null() == (count >= 3)).then_some(())

@@ -103,7 +103,8 @@ fn times(stage: &Stage, guest: &mut Guest) -> anyhow::Result<Times> {
 fn jetstream_is_usable(jsz: &str) -> bool {
     let Ok(jsz) = serde_json::from_str::<serde_json::Value>(jsz) else { return false };
     let group = &jsz["meta_cluster"];
-    jsz["config"].is_object() && (group.is_null() || group["leader"].as_str().is_some_and(|name| !name.is_empty()))
+    jsz["config"].is_object()
+        && (group.is_null() || group["leader"].as_str().is_some_and(|name| !name.is_empty()))
 }
 
 /// What others than root can read of the password afterwards, and what they could while it went on.
@@ -115,10 +116,17 @@ fn readable(guest: &Guest, agent: bool) -> anyhow::Result<()> {
          xargs -0 grep -lFf /root/needle 2>/dev/null | xargs -r stat -c '%a %n'; true",
         PASSWORD,
     )?;
-    let open: Vec<_> = files.lines().filter(|line| !line.split(' ').next().unwrap_or_default().ends_with("00")).collect();
+    let open: Vec<_> =
+        files.lines().filter(|line| !line.split(' ').next().unwrap_or_default().ends_with("00")).collect();
     let argv = guest.sh("sort -u /run/seen | grep -v '^sh -c printf' || true")?;
-    saw(&format!("{name}: files that others can read, with the password"), if open.is_empty() { "none".into() } else { open.join("; ") });
-    saw(&format!("{name}: command lines with the password"), if argv.is_empty() { "none".into() } else { argv.replace('\n', "; ") });
+    saw(
+        &format!("{name}: files that others can read, with the password"),
+        if open.is_empty() { "none".into() } else { open.join("; ") },
+    );
+    saw(
+        &format!("{name}: command lines with the password"),
+        if argv.is_empty() { "none".into() } else { argv.replace('\n', "; ") },
+    );
     ensure!(!agent || (open.is_empty() && argv.is_empty()), "the agent's user-data shows the password");
     ensure!(agent || !open.is_empty(), "the search finds nothing where something is");
     Ok(())
@@ -126,6 +134,10 @@ fn readable(guest: &Guest, agent: bool) -> anyhow::Result<()> {
 
 impl Times {
     fn shown(&self) -> String {
-        format!("serves after {:.1} s, cloud-init done after {:.1} s", self.serves.as_secs_f32(), self.planted.as_secs_f32())
+        format!(
+            "serves after {:.1} s, cloud-init done after {:.1} s",
+            self.serves.as_secs_f32(),
+            self.planted.as_secs_f32()
+        )
     }
 }

@@ -107,6 +107,26 @@ const ROUNDS: &[&[Refusal]] = &[
             agent: None,
         },
         Refusal {
+            name: "the engine has another sha256",
+            plan: |plan| {
+                let download = plan.engine.download.as_mut().expect("a download");
+                download.sha256 = "0".repeat(64).parse().expect("a digest");
+            },
+            firewall: false,
+            image: "",
+            fault: nothing,
+            said: &["download_sha256", "nats-server"],
+            agent: Some(Agent {
+                check: "engine:process",
+                reason: "download_sha256",
+                mend: |_, guest| {
+                    let line = "sum=$(sha256sum /mnt/forest/bin/nats-server | cut -d' ' -f1); \
+                            sed -i \"s/0\\{64\\}/$sum/\" /etc/morpheus/agent.yaml; systemctl reload forest-agent";
+                    guest.sh(line).map(drop)
+                },
+            }),
+        },
+        Refusal {
             name: "the agent's URL answers 404",
             plan: |plan| {
                 plan.agent.download.url = "https://box.test/morpheus/bin/nothing".parse().expect("a URL");
@@ -157,26 +177,6 @@ const ROUNDS: &[&[Refusal]] = &[
             }),
         },
     ],
-    &[Refusal {
-        name: "the engine has another sha256",
-        plan: |plan| {
-            let download = plan.engine.download.as_mut().expect("a download");
-            download.sha256 = "0".repeat(64).parse().expect("a digest");
-        },
-        firewall: false,
-        image: "",
-        fault: nothing,
-        said: &["download_sha256", "nats-server"],
-        agent: Some(Agent {
-            check: "engine:process",
-            reason: "download_sha256",
-            mend: |_, guest| {
-                let line = "sum=$(sha256sum /mnt/forest/bin/nats-server | cut -d' ' -f1); \
-                            sed -i \"s/0\\{64\\}/$sum/\" /etc/morpheus/agent.yaml; systemctl reload forest-agent";
-                guest.sh(line).map(drop)
-            },
-        }),
-    }],
 ];
 
 fn nothing(_: &Stage, _: &Guest) -> anyhow::Result<()> {
@@ -197,14 +197,25 @@ pub(super) fn play(stage: &mut Stage, guests: &mut Vec<Guest>) -> anyhow::Result
             guest.power_on()?;
             guests.push(guest);
         }
-        for (refusal, guest) in round.iter().zip(&mut *guests) {
-            shows(stage, refusal, guest).with_context(|| refusal.name.to_owned())?;
+        let all = || round.iter().zip(0..);
+        for (refusal, n) in all() {
+            shows(refusal, &mut guests[n]).with_context(|| refusal.name.to_owned())?;
+        }
+        // Each tries again in its own time: they are put right together.
+        for (refusal, n) in all() {
+            if let Some(agent) = &refusal.agent {
+                (agent.mend)(stage, &guests[n]).with_context(|| refusal.name.to_owned())?;
+            }
+        }
+        for (refusal, n) in all().filter(|(refusal, _)| refusal.agent.is_some()) {
+            goes_on(&mut guests[n]).with_context(|| refusal.name.to_owned())?;
+            saw(refusal.name, "put right: healthy, and the agent was never restarted");
         }
     }
     Ok(())
 }
 
-fn shows(stage: &Stage, refusal: &Refusal, guest: &mut Guest) -> anyhow::Result<()> {
+fn shows(refusal: &Refusal, guest: &mut Guest) -> anyhow::Result<()> {
     guest.booted()?;
     let console = words(&guest.console());
     for said in refusal.said {
@@ -214,7 +225,7 @@ fn shows(stage: &Stage, refusal: &Refusal, guest: &mut Guest) -> anyhow::Result<
     saw(refusal.name, refusal.said.first().map(line).unwrap_or_default());
     match &refusal.agent {
         None => never_began(guest),
-        Some(agent) => goes_on(stage, agent, guest),
+        Some(agent) => names_it(agent, guest),
     }
 }
 
@@ -228,7 +239,7 @@ fn never_began(guest: &Guest) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn goes_on(stage: &Stage, agent: &Agent, guest: &mut Guest) -> anyhow::Result<()> {
+fn names_it(agent: &Agent, guest: &mut Guest) -> anyhow::Result<()> {
     let reason = |health: &Value| health["checks"][agent.check][0]["reason"] == agent.reason;
     let health = guest.until_health(agent.reason, reason)?;
     saw("    /health", &health["checks"][agent.check][0]["output"]);
@@ -238,11 +249,13 @@ fn goes_on(stage: &Stage, agent: &Agent, guest: &mut Guest) -> anyhow::Result<()
     let named = steps.iter().find(|step| step["status"] == "would_fail" && step["reason"] == agent.reason);
     let named = named.with_context(|| format!("`check` does not name {}: {checked:#}", agent.reason))?;
     saw("    check", format!("{}: {}", named["name"], named["detail"]));
-    (agent.mend)(stage, guest)?;
+    Ok(())
+}
+
+fn goes_on(guest: &mut Guest) -> anyhow::Result<()> {
     guest.healthy()?;
     let restarts = guest.sh("systemctl show forest-agent -p NRestarts --value")?;
     ensure!(restarts == "0", "the agent was restarted {restarts} times");
-    saw("    put right", "healthy, and the agent was never restarted");
     Ok(())
 }
 

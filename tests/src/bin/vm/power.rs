@@ -17,8 +17,8 @@ use crate::stage::{FOREST, Stage, number, saw};
 /// How many power cuts there are if `FOREST_VM_ROUNDS` does not say; one of each kind.
 const ROUNDS: u64 = 2;
 /// How long registering may take: the first time the forest is founded too, and the engine begins.
-const FIRST: Duration = Duration::from_secs(4);
-const AGAIN: Duration = Duration::from_millis(600);
+const FIRST: Duration = Duration::from_millis(1500);
+const AGAIN: Duration = Duration::from_millis(150);
 /// Messages that a round adds.
 const MESSAGES: u64 = 50;
 const STREAM: &str = "kept";

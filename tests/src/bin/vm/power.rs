@@ -18,7 +18,7 @@ use crate::stage::{FOREST, Stage, number, saw};
 const ROUNDS: u64 = 2;
 /// How long registering may take: the first time the forest is founded too, and the engine begins.
 const FIRST: Duration = Duration::from_millis(1500);
-const AGAIN: Duration = Duration::from_millis(150);
+const AGAIN: Duration = Duration::from_millis(100);
 /// Messages that a round adds.
 const MESSAGES: u64 = 50;
 const STREAM: &str = "kept";

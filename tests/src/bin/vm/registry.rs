@@ -69,6 +69,9 @@ fn plain_and_samba_killed(stage: &mut Stage, guests: &[Guest]) -> anyhow::Result
     let mut all = Vec::new();
     for writer in writers {
         let (name, written) = (writer.name, writer.end()?);
+        if let Some(first) = written.complaints.lines().next() {
+            saw(&format!("    {name}'s first failure"), first);
+        }
         ensure!(
             written.names.len() == UPDATES,
             "{name} came to {} updates: {}",

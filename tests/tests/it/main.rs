@@ -42,3 +42,5 @@ mod rogue;
 mod share;
 #[cfg(test)]
 mod share_away;
+#[cfg(test)]
+mod witness_binary;

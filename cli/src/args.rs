@@ -59,7 +59,7 @@ pub enum Command {
         /// The forest
         forest: String,
     },
-    /// Show what the agents and engines of a forest wrote
+    /// Show what the agents and engines of a forest wrote; the knocks of agents at each other's ports are left out
     Logs(Logs),
     /// Open a way for clients to a forest: an ssh tunnel where its nodes are other machines
     Connect(Connect),

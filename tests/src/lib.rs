@@ -14,6 +14,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod readers;
 pub mod running;
 pub mod stand_in;
 pub mod vm;

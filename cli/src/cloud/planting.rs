@@ -26,6 +26,9 @@ use crate::probe::Target;
 use crate::progress::{Progress, size};
 use crate::ui::counted;
 
+/// So long the provider may take to make machines: `--timeout` is for what comes after.
+const MAKING: Duration = Duration::from_secs(900);
+
 /// What was done, and how it ended for each node that was worked on.
 pub struct Outcome {
     /// The forest.
@@ -170,8 +173,10 @@ impl Site {
             user_data: &user_data,
             ipv4: self.machine.ipv4,
         };
-        let servers =
-            self.cloud()?.raise(&forest, &outcome.plan, outcome.nodes.clone(), &kit, limit, progress).await?;
+        let servers = self
+            .cloud()?
+            .raise(&forest, &outcome.plan, outcome.nodes.clone(), &kit, MAKING, progress)
+            .await?;
         let targets = targets(&servers, prepared.v6);
         outcome.addresses = targets.iter().map(|target| (target.node.clone(), target.ip)).collect();
         let peers = known(&outcome.plan, &outcome.nodes).saturating_sub(1);

@@ -136,11 +136,17 @@ impl Laptop {
         command
     }
 
-    /// `plant cloud` with these programs, and these arguments more.
+    /// `plant cloud` with this nats-server, and these arguments more.
     #[must_use]
     pub fn plant(&self, engine: &Path, args: &[&str]) -> Command {
+        self.plant_with("--engine-binary", engine, args)
+    }
+
+    /// `plant cloud` with an engine given by the option `by`, and these arguments more.
+    #[must_use]
+    pub fn plant_with(&self, by: &str, engine: &Path, args: &[&str]) -> Command {
         let mut command = self.command(&["plant", "cloud", "--agent-binary"]);
-        command.arg(agent()).arg("--engine-binary").arg(engine).args(args);
+        command.arg(agent()).arg(by).arg(engine).args(args);
         command
     }
 

@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::nats;
+
 /// What a new machine has of this one's /etc.
 const ETC: [&str; 6] = ["passwd", "group", "nsswitch.conf", "hosts", "ssl", "ld.so.cache"];
 
@@ -70,6 +72,8 @@ impl Machine {
             "-e",
         ]);
         command.arg(machine.path("boot.sh")).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        // Of the stand-in for NimsForest: the server inside it, which in earnest is linked into it.
+        command.env("STAND_IN_NATS_SERVER", nats::server());
         // What signs the StorageBox's certificate is known to every machine, in earnest.
         command.env("CURL_CA_BUNDLE", certificate).process_group(0).stdin(Stdio::null());
         command.stdout(console.try_clone().expect("a descriptor")).stderr(console);

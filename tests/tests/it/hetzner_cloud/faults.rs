@@ -44,9 +44,9 @@ fn plant(laptop: &Laptop) -> Said {
     said(&mut laptop.plant(&nats::server(), &["small", "--name", "grove", "--json"]))
 }
 
-/// The same, given up after a second.
-fn plant_in_vain(laptop: &Laptop) -> Said {
-    said(&mut laptop.plant(&nats::server(), &["small", "--name", "grove", "--json", "--timeout", "1"]))
+/// The same, given up after some seconds.
+fn plant_in_vain(laptop: &Laptop, seconds: &str) -> Said {
+    said(&mut laptop.plant(&nats::server(), &["small", "--name", "grove", "--json", "--timeout", seconds]))
 }
 
 /// The outcome, with nothing in it that differs from run to run.
@@ -135,7 +135,7 @@ fn what_is_sold_out_is_had_where_there_is_some() {
 #[test]
 fn nodes_that_do_not_become_healthy_are_told_of_each_in_its_words() {
     let (cloud, laptop) = behind(Behind::Nothing);
-    shown("never_boots", &plant_in_vain(&laptop));
+    shown("never_boots", &plant_in_vain(&laptop, "1"));
     let ill = [
         ("wrong_password", Canned::at("share", &WRONG_PASSWORD)),
         ("stands_still", Canned::at("binaries", &NO_ENGINE)),
@@ -143,7 +143,7 @@ fn nodes_that_do_not_become_healthy_are_told_of_each_in_its_words() {
     for (name, canned) in ill {
         laptop.run(&["teardown", "grove", "--yes"]).exits(0);
         cloud.behind(Behind::Canned(canned));
-        shown(name, &plant_in_vain(&laptop));
+        shown(name, &plant_in_vain(&laptop, "5"));
         assert_eq!(cloud.api.world().all("servers").len(), 1, "all stays to be looked into");
     }
     let status = laptop.run(&["status", "grove", "--json"]).exits(4).json();

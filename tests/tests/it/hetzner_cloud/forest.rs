@@ -4,14 +4,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forest_tests::apache::PASSWORD;
+use forest_tests::cloud::laptop::said;
 use forest_tests::cloud::{Behind, Cloud, Laptop};
 use forest_tests::hetzner::TOKEN;
-use forest_tests::nats;
 use forest_tests::wait::{pause, until, until_value};
+use forest_tests::{nats, programs, stand_in};
 use serde_json::Value;
 
 use super::{behind, fits, names, nothing_is_left};
@@ -27,22 +28,55 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Runs a command, both its outputs in the order in which they come, as a terminal without colours shows them.
-    #[track_caller]
-    fn run(&mut self, shown: &str, command: &mut Command) {
+    /// How it ended, and what it printed.
+    fn screen(&self, command: &mut Command) -> (ExitStatus, String) {
         let path = self.laptop.path("screen");
         let screen = fs::File::create(&path).unwrap();
         command.stdout(Stdio::from(screen.try_clone().unwrap())).stderr(Stdio::from(screen));
         let status = command.status().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::remove_file(path).unwrap();
-        assert!(status.success(), "{shown}: {status}\n{text}");
+        (status, text)
+    }
+
+    fn keep(&mut self, shown: &str, text: &str) {
         self.text.push_str(&format!("$ {shown}\n{}\n\n", text.trim_end()));
     }
 
     #[track_caller]
+    fn run(&mut self, shown: &str, command: &mut Command) {
+        let (status, text) = self.screen(command);
+        assert!(status.success(), "{shown}: {status}\n{text}");
+        self.keep(shown, &text);
+    }
+
+    #[track_caller]
     fn says(&mut self, shown: &str) {
+        self.run(shown, &mut self.command(shown));
+    }
+
+    /// A node that is well may warn for a moment on a loaded machine, and then the command says so.
+    #[track_caller]
+    fn comes_to_say(&mut self, shown: &str) {
+        let text = until(shown, || {
+            let (status, text) = self.screen(&mut self.command(shown));
+            status.success().then_some(text)
+        });
+        self.keep(shown, &text);
+    }
+
+    fn command(&self, shown: &str) -> Command {
         let args: Vec<&str> = shown.split(' ').skip(1).collect();
-        self.run(shown, &mut self.laptop.command(&args));
+        self.laptop.command(&args)
+    }
+}
+
+/// Says that something has ended when it is dropped, also by a panic.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -58,13 +92,13 @@ fn a_forest_is_planted_grown_and_torn_down() {
                 pause();
             }
         });
+        let _ends = Ends(&ended);
         let plant = "morpheus plant cloud medium --name grove";
         session.run(plant, &mut laptop.plant(&nats::server(), &["medium", "--name", "grove"]));
-        session.says("morpheus status grove");
+        session.comes_to_say("morpheus status grove");
         session.says("morpheus grow grove");
         session.says("morpheus grow grove --nodes 2");
         session.says("morpheus list");
-        ended.store(true, Ordering::SeqCst);
     });
     assert!(!shown.load(Ordering::SeqCst), "an argument list had a secret");
     // The witness leaves once there are real nodes enough.
@@ -87,6 +121,30 @@ fn a_forest_is_planted_grown_and_torn_down() {
     until("no machine is left", || (cloud.standing() == 0).then_some(()));
     session.says("morpheus list");
     write(&session.text);
+}
+
+/// The engine is NimsForest (its stand-in): it and the nats-server of its witness travel through the share.
+#[test]
+fn a_node_of_nimsforest_brings_a_nats_server_for_its_witness() {
+    let (cloud, laptop) = behind(Behind::Machine);
+    let path = laptop.path("programs");
+    fs::create_dir(&path).unwrap();
+    programs::copy(&nats::server(), &path.join("nats-server"));
+    let mut plant =
+        laptop.plant_with("--forest-binary", &stand_in::binary(), &["small", "--name", "grove", "--json"]);
+    said(plant.env("PATH", format!("{}:/usr/bin:/bin", path.display()))).exits(0);
+    let status = laptop.run(&["status", "grove", "--json"]).json();
+    assert_eq!(status["nodes"][0]["health"]["engine"]["kind"], "nimsforest");
+    let shelf: Vec<String> = files(&cloud.share().join("bin")).iter().map(|file| file_name(file)).collect();
+    for name in ["forest-agent-x86_64-", "forest-x86_64-", "nats-server-x86_64-"] {
+        assert!(shelf.iter().any(|file| file.starts_with(name)), "{name} of {shelf:?}");
+    }
+    laptop.run(&["teardown", "grove", "--yes"]).exits(0);
+    nothing_is_left(&cloud);
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// Does any process show a secret to every other?

@@ -14,8 +14,6 @@ use std::process::{Child, Command, Stdio};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::nats;
-
 /// What a new machine has of this one's /etc.
 const ETC: [&str; 6] = ["passwd", "group", "nsswitch.conf", "hosts", "ssl", "ld.so.cache"];
 
@@ -71,9 +69,9 @@ impl Machine {
             "/bin/sh",
             "-e",
         ]);
-        command.arg(machine.path("boot.sh")).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        // Of the stand-in for NimsForest: the server inside it, which in earnest is linked into it.
-        command.env("STAND_IN_NATS_SERVER", nats::server());
+        // The stand-in for NimsForest has no server linked into it: it finds the one that was fetched for the witness.
+        command.arg(machine.path("boot.sh")).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/opt/nimsforest/bin");
         // What signs the StorageBox's certificate is known to every machine, in earnest.
         command.env("CURL_CA_BUNDLE", certificate).process_group(0).stdin(Stdio::null());
         command.stdout(console.try_clone().expect("a descriptor")).stderr(console);

@@ -13,6 +13,7 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod running;
+pub mod schema;
 pub mod stand_in;
 pub mod vm;
 pub mod wait;

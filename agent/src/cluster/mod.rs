@@ -11,15 +11,18 @@
 //! A lone server in cluster mode never elects a meta leader, and a standalone one cannot become a member later
 //! without losing its streams. So a forest is clustered from its first day: below three real nodes one of them
 //! keeps a [`witness`], a small second nats-server that has a vote and no stream. [`machine`] decides; [`sys`]
-//! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
+//! asks and steers the servers through the system account, which a [`companion`] opens where no server of ours
+//! runs beside NimsForest; [`strays`] are streams with a replica on the witness, and go from there; [`marker`] and [`store`] say what this node did and
 //! has; [`reload`] tells a running server of its peers; [`gather`] asks all agents for their health. A store is never deleted here but the witness's own.
 
+pub mod companion;
 pub mod gather;
 pub mod machine;
 pub mod marker;
 pub mod reload;
 pub mod situation;
 pub mod store;
+pub mod strays;
 pub mod sys;
 pub mod view;
 pub mod witness;

@@ -1,9 +1,11 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use forest_core::reason::Reason;
 use forest_core::secrets::Duty;
 use futures::FutureExt;
@@ -13,8 +15,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
+use crate::cluster::companion::{Companion, Destination};
 use crate::cluster::machine::WitnessPlan;
 use crate::cluster::situation::Situation;
+use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
 use crate::cluster::witness;
@@ -35,6 +39,7 @@ pub struct WitnessStep {
     binary: Result<PathBuf, Fault>,
     keeper: SecretsKeeper,
     wants: Wants,
+    companion: Companion,
     last: Arc<Mutex<Option<Want>>>,
     link: Arc<AsyncMutex<SysLink>>,
 }
@@ -49,7 +54,8 @@ impl WitnessStep {
         wants: Wants,
     ) -> Self {
         let (last, link) = (Arc::default(), Arc::default());
-        Self { settings, binary, keeper, wants, last, link }
+        let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
+        Self { settings, binary, keeper, wants, companion, last, link }
     }
 
     fn last(&self) -> Option<Want> {
@@ -92,7 +98,9 @@ impl WitnessStep {
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {
                 let planned = self.planned(&situation, seen, duty)?;
-                if planned.is_written() && self.last() == Some(Want::Run(planned.command)) {
+                if let Some(fault) = stray(seen, &duty.name) {
+                    Ok(Look::Differs(fault))
+                } else if planned.is_written() && self.last() == Some(Want::Run(planned.command)) {
                     stands(format!("the witness {} is wanted", duty.name))
                 } else {
                     differs(format!("the witness {} is not as it should be yet", duty.name))
@@ -144,9 +152,13 @@ impl WitnessStep {
                 self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
-            WitnessPlan::RemoveGhost(name) => self.order(&seen, Order::Remove, name).await,
-            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, &duty.name).await,
-            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, &duty.name).await,
+            WitnessPlan::RemoveGhost(name) => self.order(&situation, &seen, Order::Remove, name).await,
+            WitnessPlan::StepDown(duty) => self.order(&situation, &seen, Order::StepDown, &duty.name).await,
+            // A stream that lies there alone would be lost with it.
+            WitnessPlan::Remove(duty) if !seen.view.strays.is_empty() => {
+                self.clear_strays(&seen, &duty.name).await
+            }
+            WitnessPlan::Remove(duty) => self.order(&situation, &seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 self.delete_stores().await?;
@@ -178,7 +190,25 @@ impl WitnessStep {
         .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
         self.want(Want::Run(planned.command));
-        Ok(format!("the witness {} is to run", duty.name))
+        match seen.view.strays.is_empty() {
+            true => Ok(format!("the witness {} is to run", duty.name)),
+            false => self.clear_strays(seen, &duty.name).await,
+        }
+    }
+
+    /// Brings streams off the witness `name`.
+    async fn clear_strays(&self, seen: &Seen, name: &str) -> Result<String, Fault> {
+        let Some(port) = seen.client_port else {
+            return Err(Fault::new(Reason::StreamOnWitness, "the engine's client port is not known yet"));
+        };
+        let members = seen.view.group.iter().flat_map(|group| &group.members);
+        let nodes = members.filter(|member| member.current && member.name != name).count().max(1);
+        let at = SocketAddr::new(self.settings.listen.monitor.ip(), port);
+        let mut done = Vec::new();
+        for stray in &seen.view.strays {
+            done.push(strays::clear(at, stray, name, nodes).await?);
+        }
+        Ok(done.join("; "))
     }
 
     async fn record(
@@ -192,28 +222,67 @@ impl WitnessStep {
         self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
-    async fn order(&self, seen: &Seen, order: Order, name: &str) -> Result<String, Fault> {
+    async fn order(
+        &self,
+        situation: &Situation,
+        seen: &Seen,
+        order: Order,
+        name: &str,
+    ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
-            return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
+        let give = |client: Client| order.give(client, name.to_owned()).boxed();
+        let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
+            let mut link = self.link.lock().await;
+            let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
+            give(client).await.map_err(failed)?;
+            ""
+        } else {
+            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            ", by a companion"
         };
-        let mut link = self.link.lock().await;
-        let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
-        match order {
-            Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
-            Order::Remove => sys::remove(&client, name, ORDER).await.map_err(failed)?,
-        }
         Ok(match order {
-            Order::StepDown => format!("the witness {name} gives up leading the meta group"),
-            Order::Remove => format!("the witness {name} is taken out of the meta group"),
+            Order::StepDown => format!("the witness {name} gives up leading the meta group{by}"),
+            Order::Remove => format!("the witness {name} is taken out of the meta group{by}"),
         })
     }
+
+    /// Where a companion has to go. Only NimsForest's clusters need one.
+    fn destination<'a>(&self, situation: &'a Situation, seen: &'a Seen) -> Result<Destination<'a>, Fault> {
+        let cluster = seen.view.cluster.as_str();
+        match (&situation.record, seen.address) {
+            (Some(record), Some(address))
+                if self.settings.engine.kind == EngineKind::Nimsforest && !cluster.is_empty() =>
+            {
+                Ok(Destination { cluster, routes: &situation.routes, address, record })
+            }
+            _ => Err(Fault::new(Reason::SecretsMissing, "no server here takes orders")),
+        }
+    }
+}
+
+/// What is wrong where a stream has a replica on the witness `name`.
+fn stray(seen: &Seen, name: &str) -> Option<Fault> {
+    let names: Vec<_> = seen.view.strays.iter().map(|stray| stray.stream.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        let message = format!("on the witness {name}, which is no place for data: {}", names.join(", "));
+        Fault::new(Reason::StreamOnWitness, message)
+    })
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Order {
     StepDown,
     Remove,
+}
+
+impl Order {
+    /// Gives it, about the server `name`.
+    async fn give(self, client: Client, name: String) -> Result<(), Unanswered> {
+        match self {
+            Self::StepDown => sys::step_down(&client, ORDER).await,
+            Self::Remove => sys::remove(&client, &name, ORDER).await,
+        }
+    }
 }
 
 impl Step for WitnessStep {

@@ -69,6 +69,7 @@ fn it_runs_is_probed_at_its_random_port_and_comes_back() {
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
+    assert!(!grove.log().contains("action=Kill"), "its TERM was heard: {}", grove.log());
 }
 
 #[test]

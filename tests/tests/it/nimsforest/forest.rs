@@ -104,6 +104,7 @@ impl Forest {
             assert_eq!(node.health()["engine"]["restarts"], 0);
             assert_eq!(node.stop(), Some(0));
             assert_eq!(node.processes(), []);
+            assert!(!node.log().contains("action=Kill"), "{}", node.log());
         }
     }
 }

@@ -4,8 +4,11 @@
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 
-# Tests of several nodes at once: slower, and told apart from those that every change runs.
-FORESTS = cluster::faults cluster::growth cluster::chaos morpheus:: network::
+# Tests of whole forests: all run by `make test`, and together by `make forests`.
+FORESTS = cluster:: morpheus:: network:: rogue::
+
+# Most of what the flows do is wait for servers: more of them at once than there are processors.
+THREADS = RUST_TEST_THREADS=3
 
 .PHONY: help demo test forests chaos lint fmt doc deny bench tools test-tools build-tools vm
 
@@ -16,16 +19,16 @@ demo: tools ## one node, then a forest of three, on this machine, with a real na
 	cargo build -q --locked --workspace --bins
 	$(NATS) target/debug/demo
 
-test: test-tools ## the tests of every part and of one node, with both versions of nats-server
-	$(NATS) cargo test --workspace --locked -- $(addprefix --skip ,$(FORESTS))
+test: test-tools ## all tests, on whole forests too, with both versions of nats-server
+	$(NATS) $(THREADS) cargo test --workspace --locked
 
-forests: tools ## the tests of whole forests: growing, founding, hosts in namespaces, morpheus
+forests: tools ## of these the tests of whole forests alone: growing, founding, hosts in namespaces, morpheus
 	cargo build -q --locked --workspace --bins
-	$(NATS) cargo test --locked -p forest-tests --test it -- --test-threads=1 $(FORESTS)
+	$(NATS) $(THREADS) cargo test --locked -p forest-tests --test it -- $(FORESTS)
 
-chaos: tools ## twenty seeded rounds of kill -9 at random moments of growing
+chaos: tools ## twenty forests planted at one moment, fifty that grow under kill -9, each with its seed
 	cargo build -q --locked --workspace --bins
-	$(NATS) FOREST_CHAOS_ROUNDS=20 cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
+	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
 
 vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM=NAME plays one)
 	@tools/install.sh vm

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod fault;
 pub mod files;
 pub mod firewall;
+pub mod follow;
 pub mod health;
 pub mod instance;
 pub mod logging;

@@ -64,6 +64,14 @@ impl Observation {
         engine.is_some_and(|engine| crate::engine::verdict::jetstream_check(engine).reason.is_none())
     }
 
+    /// Does the server take clients and follow a meta leader elsewhere, whom none of its clients can ask anything?
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        let elsewhere = self.view.own_leader.as_ref().is_some_and(|leader| leader != engine.node.as_str());
+        elsewhere && engine.round_trip.is_ok() && engine.api.is_err()
+    }
+
     /// Does the engine answer as it should?
     #[must_use]
     pub fn engine_is_well(&self) -> bool {

@@ -1,13 +1,15 @@
 //! A client of a forest: a steady publisher that counts what was acknowledged, and JetStream asked from a test
 //! that is not asynchronous.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, consumer};
+use futures::StreamExt;
 use tokio::runtime::Runtime;
 
 /// A connection with a runtime of its own.
@@ -91,6 +93,71 @@ impl Publisher {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the publisher ended well")
     }
+}
+
+/// Takes numbered messages from a stream by a durable consumer, each until the server has noted that it was taken.
+#[derive(Debug)]
+pub struct Reader {
+    stop: Arc<AtomicBool>,
+    taken: Arc<Mutex<HashSet<u64>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Begins with the stream's first message.
+    #[must_use]
+    pub fn start(at: Vec<SocketAddr>, stream: &'static str) -> Self {
+        let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));
+        let (stopped, into) = (Arc::clone(&stop), Arc::clone(&taken));
+        let thread = std::thread::spawn(move || {
+            let runtime = Runtime::new().expect("a runtime");
+            runtime.block_on(read(&at, stream, &stopped, &into));
+        });
+        Self { stop, taken, thread }
+    }
+
+    /// How many of these have not been taken yet?
+    #[must_use]
+    pub fn missing(&self, numbers: &[u64]) -> usize {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.iter().filter(|number| !taken.contains(number)).count()
+    }
+
+    /// Ends.
+    ///
+    /// # Panics
+    /// If the reader did.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the reader ended well");
+    }
+}
+
+async fn read(at: &[SocketAddr], stream: &str, stop: &AtomicBool, taken: &Mutex<HashSet<u64>>) {
+    let jetstream = connect(at).await;
+    while !stop.load(Ordering::Relaxed) {
+        // Whatever fails while a leader is replaced is tried again; what was not noted comes again.
+        let _ = take_some(&jetstream, stream, taken).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn take_some(
+    jetstream: &Context,
+    stream: &str,
+    taken: &Mutex<HashSet<u64>>,
+) -> Result<(), async_nats::Error> {
+    let durable = consumer::pull::Config { durable_name: Some("reader".to_owned()), ..Default::default() };
+    let consumer = jetstream.get_stream(stream).await?.get_or_create_consumer("reader", durable).await?;
+    let batch = consumer.fetch().max_messages(200).expires(Duration::from_millis(500));
+    let mut messages = batch.messages().await?;
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        let number = std::str::from_utf8(&message.payload)?.parse()?;
+        message.double_ack().await?;
+        taken.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+    }
+    Ok(())
 }
 
 async fn publish(at: &[SocketAddr], subject: &'static str, stop: &AtomicBool) -> Published {

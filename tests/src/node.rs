@@ -21,6 +21,7 @@ pub struct NodeBuilder {
     engine: PathBuf,
     kind: &'static str,
     registry: Option<PathBuf>,
+    poll_interval: &'static str,
     extra: String,
     firewall: &'static str,
     environment: Vec<(String, String)>,
@@ -56,6 +57,7 @@ pub fn node(id: &str, engine: &Path) -> NodeBuilder {
         engine: engine.to_owned(),
         kind: "nats-server",
         registry: None,
+        poll_interval: "500ms",
         extra: String::new(),
         // Of this very machine no test may change a rule.
         firewall: "{ manage: false }",
@@ -76,6 +78,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn registry(mut self, path: impl Into<PathBuf>) -> Self {
         self.registry = Some(path.into());
+        self
+    }
+
+    /// Another `poll_interval` than that of tests, half a second.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: &'static str) -> Self {
+        self.poll_interval = interval;
         self
     }
 
@@ -123,11 +132,12 @@ impl NodeBuilder {
             None => (ip.to_string(), listen(ip)),
         };
         let config = format!(
-            "forest_id: grove\nnode_id: {id}\naddress: \"{address}\"\nregistry: {registry}\npoll_interval: 500ms\n\
+            "forest_id: grove\nnode_id: {id}\naddress: \"{address}\"\nregistry: {registry}\npoll_interval: {poll}\n\
              engine:\n  kind: {kind}\n  binary: {engine}\n  data_dir: {data}\n\
              {listen}firewall: {firewall}\nstate_dir: {state}\nruntime_dir: {runtime}\nnode_info: {info}\n{extra}",
             id = self.id,
             registry = registry.display(),
+            poll = self.poll_interval,
             kind = self.kind,
             engine = self.engine.display(),
             firewall = self.firewall,

@@ -4,6 +4,8 @@
 //! - a server on an empty store starts only where its node has founded the forest and says so itself, or where a
 //!   member reports a meta leader, and then one after the other, in turns under the lease: two empty servers may
 //!   make a group of their own, and nats-server 2.9 does so even beside a leader (measured: two leaders at once);
+//! - the servers that make the group list nobody else: a server on an empty store expects as many voters as it
+//!   lists, and founder and witness are two, however many nodes wait for them;
 //! - a store that was never clustered is not started: as a member's, its streams would be deleted;
 //! - the witness goes only when three real nodes or more are there and all are current; never while it leads;
 //!   out of the group first, then stopped, then its store, then its record, so that no step leaves a ghost.
@@ -42,7 +44,7 @@ pub struct Inputs<'a> {
     pub witness: WitnessState,
     /// Does another node report a meta leader?
     pub member_reports_leader: bool,
-    /// Has the node whose turn it is to join been out of reach for long?
+    /// Has the node whose turn it is to join been out of reach for long, or had its turn for all too long?
     pub turn_is_stale: bool,
     /// Does the own server report one?
     pub own_reports_leader: bool,
@@ -70,6 +72,8 @@ pub struct Plan {
     pub phase: Option<Phase>,
     /// This node has joined, and it is still its turn.
     pub ends_turn: bool,
+    /// This node makes the group: its servers list nobody else yet.
+    pub alone: bool,
 }
 
 /// What is to be done with the engine.
@@ -166,7 +170,7 @@ impl Wait {
 pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let Some(record) = inputs.record else {
         let engine = if inputs.engine_runs { EnginePlan::Run } else { EnginePlan::Wait(Wait::Secrets) };
-        return Plan { engine, witness: WitnessPlan::Leave, phase: None, ends_turn: false };
+        return Plan { engine, witness: WitnessPlan::Leave, phase: None, ends_turn: false, alone: false };
     };
     let engine = engine(inputs, record);
     let witness = witness(inputs, record, &engine);
@@ -175,7 +179,7 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let follows = inputs.group.map_or(inputs.own_reports_leader, |group| group.has_current(inputs.me));
     let joined = inputs.engine_runs && follows;
     let ends_turn = joined && inputs.fresh && record.joining.as_deref() == Some(inputs.me);
-    Plan { engine, witness, phase, ends_turn }
+    Plan { engine, witness, phase, ends_turn, alone: founds(inputs, record) }
 }
 
 /// The marker, where it speaks of this founding.

@@ -11,9 +11,10 @@
 //! A lone server in cluster mode never elects a meta leader, and a standalone one cannot become a member later
 //! without losing its streams. So a forest is clustered from its first day: below three real nodes one of them
 //! keeps a [`witness`], a small second nats-server that has a vote and no stream. [`machine`] decides; [`sys`]
-//! asks and steers the servers through the system account, which a [`companion`] opens where no server of ours
-//! runs beside NimsForest; [`strays`] are streams with a replica on the witness, and go from there; [`marker`] and [`store`] say what this node did and
-//! has; [`reload`] tells a running server of its peers; [`gather`] asks all agents for their health. A store is never deleted here but the witness's own.
+//! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
+//! has; [`reload`] tells a running server of its peers; [`turn`] watches whose turn it is to join;
+//! [`gather`] asks all agents for their health. Beside NimsForest, [`companion`] carries orders where no server of
+//! ours runs, and [`strays`] are streams that go from the witness. A store is never deleted here but the witness's own.
 
 pub mod companion;
 pub mod gather;
@@ -24,5 +25,6 @@ pub mod situation;
 pub mod store;
 pub mod strays;
 pub mod sys;
+pub mod turn;
 pub mod view;
 pub mod witness;

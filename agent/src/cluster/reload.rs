@@ -20,6 +20,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// No more of a log than this is read for the answer.
 const MAX_READ: u64 = 1 << 20;
 
+/// The process that has certainly read a configuration, and that configuration.
+#[derive(Default)]
+pub struct Loaded(Option<(u32, String)>);
+
+impl Loaded {
+    /// Has the server `pid` certainly read this `text`?
+    #[must_use]
+    pub fn is(&self, pid: u32, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|(process, read)| (*process, read.as_str()) == (pid, text))
+    }
+
+    /// It has.
+    pub fn note(&mut self, pid: u32, text: String) {
+        self.0 = Some((pid, text));
+    }
+}
+
 /// Signals the server `pid`, which must have answered before (earlier it would die of the signal), and waits for
 /// its answer in the log at `log`.
 ///

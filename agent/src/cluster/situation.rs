@@ -20,9 +20,6 @@ use crate::settings::Settings;
 const FRESH_INTERVALS: u32 = 3;
 const FRESH_SLACK: Duration = Duration::from_secs(5);
 
-/// A node whose turn it is to join, and that cannot be reached for so long, loses it.
-const TURN_STALE: Duration = Duration::from_secs(30);
-
 /// The decision, and what it was made of.
 #[derive(Debug, Clone)]
 pub struct Situation {
@@ -30,9 +27,10 @@ pub struct Situation {
     pub plan: Plan,
     /// The founding, if it is known.
     pub record: Option<Record>,
-    /// Where the servers of all nodes take routes, this one's too.
+    /// Where the servers that are to be listed take routes, this one's too.
     pub routes: Vec<SocketAddr>,
     store: Store,
+    has_peers: bool,
 }
 
 impl Situation {
@@ -41,7 +39,7 @@ impl Situation {
     /// # Errors
     /// A store or a marker cannot be read: then nothing must be decided on it.
     pub fn of(settings: &Settings, seen: &Seen) -> Result<Self, Fault> {
-        let turn_is_stale = seen.turn_lost.is_some_and(|since| since.elapsed() >= TURN_STALE);
+        let turn_is_stale = seen.turn.as_ref().is_some_and(|turn| turn.is_stale(Instant::now()));
         let record = seen.secrets.as_ref().and_then(|read| read.secrets.record().cloned());
         let marker = MarkerFile::new(&settings.state_dir).read()?;
         let registry = seen.registry.as_ref().map(|read| &read.registry);
@@ -68,14 +66,16 @@ impl Situation {
             own_reports_leader: view.own_leader.is_some() && view.answers == seen.engine.pid,
             group: view.group.as_ref(),
         });
-        Ok(Self { plan, record, routes: routes(settings, seen.address, &entries), store })
+        let has_peers = nodes.iter().any(|node| node != settings.node.as_str());
+        let listed = if plan.alone { &[] } else { &entries[..] };
+        Ok(Self { routes: routes(settings, seen.address, listed), plan, record, store, has_peers })
     }
 
     /// May NimsForest, which began without an agent, expect a cluster? One that runs alone on a standalone store
     /// goes on as it is.
     #[must_use]
     pub fn may_be_clustered(&self) -> bool {
-        self.store != Store::Standalone || self.routes.len() > 1
+        self.store != Store::Standalone || self.has_peers
     }
 }
 

@@ -18,6 +18,7 @@ use crate::cluster::gather::Gatherer;
 use crate::driver::{Driver, Ending, LastRead, Parts, ReloadCheck, Request, SecretsRead, Seen, Supervisors};
 use crate::fault::{Fault, SUDO, chain};
 use crate::files::private_dir;
+use crate::follow::Follower;
 use crate::health::{EngineView, Events, Findings, Server, Snapshot};
 use crate::settings::Settings;
 use crate::signals::{Signals, execute};
@@ -120,6 +121,7 @@ async fn serve(
     let (running, runs) = watch::channel(None);
     let (observer, observations) = mpsc::channel(4);
     let prober = tokio::spawn(probe::run(Arc::clone(&settings), runs, for_prober, observer));
+    let (_follower, changes) = Follower::start(&settings).map_err(|err| Failure::new("no_thread", err))?;
     let (wanter, wants) = mpsc::unbounded_channel();
     let (steps, updates) = steps::all(&settings, environment.limits(), kept, &wanter, environment.path());
     let parts = Parts {
@@ -127,6 +129,7 @@ async fn serve(
         seen,
         children,
         observations,
+        changes,
         targets,
         running,
         wants,

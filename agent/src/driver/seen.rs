@@ -8,6 +8,7 @@ use forest_core::registry::Registry;
 use forest_core::secrets::Secrets;
 
 use crate::child::{ChildPhase, ChildStatus};
+use crate::cluster::turn::Turn;
 use crate::cluster::view::View;
 use crate::probe::Observation;
 use crate::share::ShareDir;
@@ -31,8 +32,10 @@ pub struct Seen {
     pub witness: ChildView,
     /// What the servers last told of the cluster.
     pub view: Arc<View>,
-    /// Since when the node whose turn it is to join cannot be reached.
-    pub turn_lost: Option<Instant>,
+    /// Whose turn it is to join, as it was watched.
+    pub turn: Option<Turn>,
+    /// In how many looks in a row the engine was deaf to the meta leader.
+    pub deaf_looks: u32,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
@@ -113,10 +116,8 @@ impl Seen {
     pub(super) fn observed(&mut self, observation: &Observation) -> bool {
         let joining = self.secrets.as_ref().and_then(|read| read.secrets.record()?.joining.as_deref());
         let reached = |node: &str| observation.peers.iter().any(|peer| peer.node == node && peer.tcp);
-        self.turn_lost = match joining {
-            Some(node) if !reached(node) => self.turn_lost.or(Some(observation.at)),
-            _ => None,
-        };
+        self.turn = Turn::seen(self.turn.take(), joining, joining.is_some_and(reached), observation.at);
+        self.deaf_looks = if observation.is_deaf() { self.deaf_looks.saturating_add(1) } else { 0 };
         let port = observation.client_port();
         let news = *self.view != observation.view || self.client_port != port;
         self.view = Arc::new(observation.view.clone());

@@ -86,6 +86,8 @@ pub struct Parts {
     pub children: Supervisors,
     /// What the prober sees.
     pub observations: mpsc::Receiver<Observation>,
+    /// Told whenever the registry or the secrets were written by anybody.
+    pub changes: mpsc::Receiver<()>,
     /// What the prober is to look at.
     pub targets: watch::Sender<Seen>,
     /// Where the snapshots go.
@@ -117,6 +119,7 @@ pub struct Driver {
     settings: Arc<Settings>,
     children: Supervisors,
     observations: mpsc::Receiver<Observation>,
+    changes: mpsc::Receiver<()>,
     targets: watch::Sender<Seen>,
     running: watch::Sender<Option<u32>>,
     wants: mpsc::UnboundedReceiver<(ChildName, Want)>,
@@ -141,7 +144,7 @@ impl Driver {
     /// A driver that has looked at nothing yet.
     #[must_use]
     pub fn new(parts: Parts, systemd: systemd::Notifier) -> Self {
-        let Parts { settings, steps, seen, children, observations, targets, .. } = parts;
+        let Parts { settings, steps, seen, children, observations, changes, targets, .. } = parts;
         let Parts { snapshots, running, wants, requests, reload_allowed, .. } = parts;
         let names: Vec<StepName> = steps.iter().map(|(name, _)| *name).collect();
         Self {
@@ -153,6 +156,7 @@ impl Driver {
             settings,
             children,
             observations,
+            changes,
             targets,
             running,
             wants,
@@ -191,6 +195,7 @@ impl Driver {
                 Some(done) = self.jobs.next() => ending = self.done(done),
                 Ok(()) = self.engine.changed() => self.engine_changed(),
                 Ok(()) = self.witness.changed() => self.witness_changed(),
+                Some(()) = self.changes.recv() => self.feed(Event::PassDue),
                 Some(observation) = self.observations.recv() => self.observed(observation),
                 Some((child, want)) = self.wants.recv() => self.tell(child, want),
                 request = self.requests.recv() => match request {

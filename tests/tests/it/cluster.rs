@@ -5,10 +5,12 @@ mod chaos;
 mod faults;
 mod growth;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use forest_tests::http;
 use forest_tests::node::{Node, node};
 use forest_tests::wait::{until, until_value};
 use serde_json::Value;
@@ -75,6 +77,14 @@ impl Forest {
                 },
             );
         }
+        until("all follow one and the same leader", || {
+            let leader = |node: &Node| {
+                let told = http::get((node.ip, 8222).into(), "/jsz").ok()?.json();
+                Some(told["meta_cluster"]["leader"].as_str()?.to_owned())
+            };
+            let leaders: Option<BTreeSet<String>> = self.nodes.iter().map(leader).collect();
+            (leaders?.len() == 1).then_some(())
+        });
         until("the witness is recorded where it is needed", || {
             let witness = &self.record()["witness"];
             (witness.is_null() == (count >= 3)).then_some(())
@@ -84,6 +94,23 @@ impl Forest {
             let witnesses = self.nodes.iter().filter(|node| keeps(node)).count();
             (witnesses == usize::from(count < 3)).then_some(())
         });
+    }
+
+    /// The meta leader, as the first node's server tells.
+    fn leader(&self) -> String {
+        let told = http::get((self.nodes[0].ip, 8222).into(), "/jsz").unwrap().json();
+        told["meta_cluster"]["leader"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the engines of these nodes are others than these.
+    #[track_caller]
+    fn until_restarted(&self, before: &[(usize, u32)]) {
+        for (at, pid) in before {
+            until("another engine runs", || {
+                let now = self.nodes[*at].health()["engine"]["pid"].as_u64()?;
+                (now != u64::from(*pid)).then_some(())
+            });
+        }
     }
 
     fn engine_pids(&self) -> Vec<u32> {

@@ -115,6 +115,22 @@ fn a_founder_starts_both_and_keeps_them() {
 }
 
 #[test]
+fn the_servers_that_make_the_group_list_nobody_else_until_it_is_made() {
+    let mut world = World { nodes: names(3), ..World::founder() };
+    assert!(world.decide().alone);
+    (world.engine_runs, world.store) = (true, Store::Begun);
+    assert!(world.decide().alone);
+    world.own_reports_leader = true;
+    let plan = world.decide();
+    assert_eq!(plan.phase, Some(Phase::Member));
+    world.marker = marker("f1", Phase::Member);
+    assert!(!world.decide().alone);
+    // A joiner finds its way by all of them.
+    world.marker = marker("f1", Phase::Joining);
+    assert!(!world.decide().alone);
+}
+
+#[test]
 fn a_founder_rebuilt_empty_waits_and_then_joins() {
     let rebuilt = World { marker: None, ..World::founder() };
     assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::Founder("n1".to_owned())));

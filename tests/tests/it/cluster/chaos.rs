@@ -1,81 +1,156 @@
-//! A forest that grows while its processes are killed at moments nobody chose: it converges all the same, and
-//! nothing that was acknowledged is lost. `FOREST_CHAOS_ROUNDS` sets how often, `FOREST_CHAOS_SEED` begins at a
-//! given round.
+//! A forest that is planted at one moment, or grows while its processes are killed at moments nobody chose: it
+//! converges all the same, and nothing that was acknowledged is lost. Each kind of kill has its rounds, and each
+//! round its seed: `FOREST_CHAOS=long` plays many, `FOREST_CHAOS_SEED` begins at a given one.
 
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
 use forest_tests::client::{Client, Publisher};
-use forest_tests::wait::pause;
+use forest_tests::wait::moment;
 use forest_tests::{nats, process};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 
 use super::Forest;
 use super::growth::numbers;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+/// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
+fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
+    let setting = |name: &str| std::env::var(name).unwrap_or_default();
+    let first = setting("FOREST_CHAOS_SEED").parse().unwrap_or(1);
+    let count = if setting("FOREST_CHAOS") == "long" { long } else { short };
+    let servers: Vec<PathBuf> = nats::servers();
+    for seed in first..first + count {
+        let server = &servers[usize::try_from(seed).unwrap() % servers.len()];
+        let name = server.file_name().unwrap().to_string_lossy().into_owned();
+        println!("chaos: {what}, round {seed} with {name} begins");
+        let told = round(seed, server);
+        println!("chaos: {what}, round {seed} with {name}: {told}");
+    }
 }
 
 #[test]
-fn killed_at_random_moments_of_growing_it_converges_and_loses_nothing() {
-    let first = setting("FOREST_CHAOS_SEED", 1);
-    for seed in first..first + setting("FOREST_CHAOS_ROUNDS", 3) {
-        let servers = nats::servers();
-        let server = &servers[usize::try_from(seed).unwrap() % servers.len()];
-        println!("round {seed} with {}", server.display());
-        round(seed, server);
-    }
-}
-
-fn round(seed: u64, server: &std::path::Path) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut forest = Forest::grown(server, 1);
-    let client = Client::connect(&forest.clients());
-    client.run(|js| async move {
-        let config =
-            stream::Config { name: "orders".into(), subjects: vec!["orders.>".into()], ..Default::default() };
-        js.create_stream(config).await.unwrap();
+fn three_planted_at_one_moment_are_one_forest_each_time() {
+    rounds("planted at once", (3, 20), |_, server| {
+        let mut forest = Forest::new(server);
+        for _ in 0..3 {
+            forest.plant();
+        }
+        forest.until_well();
+        let founder = forest.record()["founder"].as_str().unwrap().to_owned();
+        forest.stop();
+        format!("one group, founded by {founder}")
     });
-    let publisher = Publisher::start(forest.clients(), "orders.new");
-    for _ in 0..2 {
-        forest.plant();
-        for _ in 0..random.random_range(1..4) {
-            let wait = Duration::from_millis(random.random_range(0..2500));
-            let until = std::time::Instant::now() + wait;
-            while std::time::Instant::now() < until {
-                pause();
-            }
-            kill_one(&mut forest, &mut random);
-        }
-    }
-    forest.until_well();
-    let published = publisher.stop();
-    let kept = client.run(|js| async move { numbers(&js, "orders").await });
-    let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
-    assert_eq!(lost, [&0; 0], "round {seed}: acknowledged and gone");
-    forest.stop();
 }
 
-/// Kills an agent, an engine, a witness, or everything of one node; agents are started again, as systemd does.
-fn kill_one(forest: &mut Forest, random: &mut StdRng) {
-    let at = random.random_range(0..forest.nodes.len());
-    let node = &mut forest.nodes[at];
-    let what = ["agent", "nats-server.conf", "witness.conf", "all"].choose(random).unwrap();
-    println!("  kill -9: {what} of {}", node.id);
-    if ["agent", "all"].contains(what) {
-        node.signal(Signal::KILL);
-        assert_eq!(node.ended(), None);
-    }
-    for (pid, line) in node.processes() {
-        if *what == "all" || line.contains(what) {
-            process::signal(pid, Signal::KILL);
+/// What is killed with -9, all of it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Agent,
+    Engine,
+    Witness,
+    /// Everything of one node.
+    Host,
+    /// Everything of every node.
+    All,
+}
+
+#[test]
+fn any_agent_may_be_killed_while_it_grows() {
+    killed(Victim::Agent);
+}
+
+#[test]
+fn any_engine_may_be_killed_while_it_grows() {
+    killed(Victim::Engine);
+}
+
+#[test]
+fn the_witness_may_be_killed_while_it_grows() {
+    killed(Victim::Witness);
+}
+
+#[test]
+fn any_host_may_be_killed_while_it_grows() {
+    killed(Victim::Host);
+}
+
+#[test]
+fn all_of_it_may_be_killed_while_it_grows() {
+    killed(Victim::All);
+}
+
+fn killed(victim: Victim) {
+    rounds(&format!("kill -9 of {victim:?}"), (3, 10), |seed, server| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut forest = Forest::grown(server, 1);
+        let client = Client::connect(&forest.clients());
+        client.run(|js| async move {
+            let config = stream::Config {
+                name: "orders".into(),
+                subjects: vec!["orders.>".into()],
+                ..Default::default()
+            };
+            js.create_stream(config).await.unwrap();
+        });
+        let publisher = Publisher::start(forest.clients(), "orders.new");
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            forest.plant();
+            for _ in 0..random.random_range(1..4) {
+                let wait = Duration::from_millis(random.random_range(0..2500));
+                moment(wait);
+                told.push(format!(
+                    "{} after {} ms",
+                    kill(&mut forest, victim, &mut random),
+                    wait.as_millis()
+                ));
+            }
+        }
+        forest.until_well();
+        let published = publisher.stop();
+        let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });
+        let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
+        assert_eq!(lost, [&0; 0], "{victim:?}, round {seed}: acknowledged and gone");
+        forest.stop();
+        let (count, gap) = (published.acknowledged.len(), published.longest_gap);
+        format!("killed {}; {count} acknowledged, none lost, longest gap {gap:.1?}", told.join(", "))
+    });
+}
+
+/// Kills; agents are started again, as systemd does. Says of which node.
+fn kill(forest: &mut Forest, victim: Victim, random: &mut StdRng) -> String {
+    let count = forest.nodes.len();
+    let one = random.random_range(0..count);
+    let chosen = match victim {
+        Victim::Agent | Victim::Engine | Victim::Host => one..one + 1,
+        Victim::Witness | Victim::All => 0..count,
+    };
+    let with_agent = !matches!(victim, Victim::Engine | Victim::Witness);
+    for node in &mut forest.nodes[chosen.clone()] {
+        if with_agent {
+            node.signal(Signal::KILL);
+        }
+        for (pid, line) in node.processes() {
+            let meant = match victim {
+                Victim::Agent => false,
+                Victim::Engine => line.contains("nats-server.conf"),
+                Victim::Witness => line.contains("witness.conf"),
+                Victim::Host | Victim::All => true,
+            };
+            if meant {
+                process::signal(pid, Signal::KILL);
+            }
         }
     }
-    if ["agent", "all"].contains(what) {
-        node.start();
+    if with_agent {
+        for node in &mut forest.nodes[chosen.clone()] {
+            assert_eq!(node.ended(), None);
+            node.start();
+        }
     }
+    if chosen.len() == 1 { format!("node {}", one + 1) } else { format!("{count} nodes") }
 }

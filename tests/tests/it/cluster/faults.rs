@@ -8,20 +8,22 @@ use rustix::process::Signal;
 use super::Forest;
 
 #[test]
-fn three_planted_at_once_are_one_forest() {
-    for server in nats::servers() {
-        let mut forest = Forest::new(&server);
-        for _ in 0..3 {
-            forest.plant();
-        }
-        forest.until_well();
-        let founder = forest.record()["founder"].as_str().unwrap().to_owned();
-        assert!(forest.nodes.iter().any(|node| node.id == founder));
-        let markers =
-            forest.nodes.iter().map(|node| fs::read_to_string(node.path("state/cluster.json")).unwrap());
-        assert!(markers.into_iter().all(|marker| marker.contains("member")));
-        forest.stop();
-    }
+fn what_another_wrote_is_acted_on_long_before_the_next_pass() {
+    // Far longer than this test waits.
+    let mut node = forest_tests::node::node("grove-node-1", &nats::server()).poll_interval("10m").start();
+    node.until_pass();
+    let text = fs::read_to_string(&node.registry).unwrap();
+    let mut registry: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let peer = serde_json::json!({"id": "grove-node-2", "ip": "127.0.0.9", "forest_id": "grove"});
+    registry["nodes"]["grove"].as_array_mut().unwrap().push(peer);
+    let new = node.registry.with_extension("new");
+    fs::write(&new, registry.to_string()).unwrap();
+    fs::rename(&new, &node.registry).unwrap();
+    forest_tests::wait::until("the engine is told of its peer", || {
+        let config = fs::read_to_string(node.path("run/nats-server.conf")).unwrap();
+        config.contains("@127.0.0.9:6222").then_some(())
+    });
+    assert_eq!(node.stop(), Some(0));
 }
 
 #[test]
@@ -108,4 +110,31 @@ fn any_node_tells_of_all_and_names_the_silent() {
     forest.nodes[1].start();
     forest.until_well();
     forest.stop();
+}
+
+#[test]
+fn a_server_that_was_reloaded_hears_a_leader_that_comes_later() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 3);
+        // Which of them leads afterwards is up to them; only one that was started anew is of interest.
+        for _ in 0..8 {
+            let [first, second, reloaded] = forest.engine_pids()[..] else { panic!("three nodes") };
+            let log = || fs::read_to_string(forest.nodes[2].path("state/log/engine.log")).unwrap();
+            let before = log().matches("Reloaded server configuration").count();
+            process::signal(reloaded, Signal::HUP);
+            forest_tests::wait::until("the server is reloaded", || {
+                (log().matches("Reloaded server configuration").count() > before).then_some(())
+            });
+            for pid in [first, second] {
+                process::signal(pid, Signal::KILL);
+            }
+            forest.until_restarted(&[(0, first), (1, second)]);
+            forest.until_well();
+            assert_eq!(forest.nodes[2].engine_pid(), reloaded);
+            if forest.leader() != "grove-node-3" {
+                break;
+            }
+        }
+        forest.stop();
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{consumer, stream};
-use forest_tests::client::{Client, Publisher};
+use forest_tests::client::{Client, Publisher, Reader};
 use forest_tests::nats;
 use forest_tests::wait::until;
 use futures::StreamExt;
@@ -50,6 +50,7 @@ fn one_to_three_to_five_under_a_steady_publisher() {
             take(&worker, 1..=8).await;
         });
         let publisher = Publisher::start(forest.clients(), "orders.new");
+        let reader = Reader::start(forest.clients(), "orders");
         let founder = forest.nodes[0].engine_pid();
 
         forest.plant();
@@ -77,6 +78,8 @@ fn one_to_three_to_five_under_a_steady_publisher() {
         forest.until_well();
 
         let published = publisher.stop();
+        until("the reader has taken all", || (reader.missing(&published.acknowledged) == 0).then_some(()));
+        reader.stop();
         assert_eq!(forest.nodes[0].engine_pid(), founder, "nothing was restarted");
         assert!(forest.nodes.iter().all(|node| node.health()["engine"]["restarts"] == 0));
         let kept = client.run(|js| async move {

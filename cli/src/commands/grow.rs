@@ -3,26 +3,25 @@
 use std::time::Duration;
 
 use forest_core::health::Status;
+use jiff::Timestamp;
 
 use super::table::{or_dash, table};
 use crate::args::Grow;
+use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
+use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
 use crate::report::{self, GrowReport};
-use crate::ui::{Done, Ui, counted};
+use crate::ui::{Done, Ui, counted, note};
 
 pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(&args.forest)?;
-    let mut add = args.nodes.unwrap_or(0);
-    if args.auto {
-        let looks = local.http.look(&targets(&forest.plan)).await;
-        add = u8::from(report::wants_another(
-            &report::grow(&args.forest, &looks, args.threshold),
-            args.max_nodes,
-        ));
-    }
+    let add = match args.nodes {
+        Some(count) => count,
+        None => due(local, &forest, args, ui).await,
+    };
     let raised = if add > 0 || args.repair {
         let limit = Duration::from_secs(args.timeout.seconds);
         let wish = Wish { add, repair: args.repair, limit };
@@ -40,6 +39,38 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     let text = text(&report);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
     Ok(Done { always_json: args.auto, ..done })
+}
+
+/// How many nodes are to be added though no number was given: with `--auto` as the load asks for it, on a terminal
+/// as a person says.
+async fn due(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> u8 {
+    if !args.auto && !ui.may_ask() {
+        return 0;
+    }
+    let looks = local.http.look(&targets(&forest.plan)).await;
+    let report = report::grow(&args.forest, &looks, args.threshold);
+    if !report::wants_another(&report, args.max_nodes) {
+        return 0;
+    }
+    if forest.plan.programs.engine == EngineKind::Nimsforest {
+        note(record::ONE_NIMSFOREST, "\n");
+        return 0;
+    }
+    if !args.auto {
+        let load = format!("{} % CPU on average, above {} %", report.avg_cpu_percent, report.threshold);
+        return u8::from(ui.ask(&format!("{load}: add a node to {}?", args.forest)));
+    }
+    match report::cooling(forest.plan.grown_at, args.cooldown, Timestamp::now()) {
+        None => 1,
+        Some(left) => {
+            let message = "the load is high, and the last node was added just now: no other for";
+            note(
+                &format!("{message} {}", counted(usize::try_from(left).unwrap_or_default(), "second")),
+                "\n",
+            );
+            0
+        }
+    }
 }
 
 /// Those that were pending when they were started.

@@ -11,8 +11,10 @@ use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
+use crate::local::ready::complaint;
 use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
+use crate::probe::Look;
 use crate::report::{self, GrowReport};
 use crate::ui::{Done, Ui, counted, note};
 
@@ -36,7 +38,7 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     let looks = local.http.look(&targets(&plan)).await;
     let mut report = report::grow(&args.forest, &looks, args.threshold);
     report.added = added(raised.as_ref());
-    let text = text(&report);
+    let text = text(&report, &looks);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
     Ok(Done { always_json: args.auto, ..done })
 }
@@ -82,8 +84,8 @@ fn added(raised: Option<&Raised>) -> Vec<String> {
         .collect()
 }
 
-fn text(report: &GrowReport) -> String {
-    let rows = report.nodes.iter().map(|node| {
+fn text(report: &GrowReport, looks: &[Look]) -> String {
+    let rows = report.nodes.iter().zip(looks).map(|(node, look)| {
         vec![
             node.node_id.clone(),
             node.ip.clone(),
@@ -91,13 +93,13 @@ fn text(report: &GrowReport) -> String {
             or_dash(node.cpu_percent),
             or_dash(node.mem_mb),
             or_dash(node.connections),
-            node.error.clone().unwrap_or_default(),
+            node.error.clone().or_else(|| ill(look)).unwrap_or_default(),
         ]
     });
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
     let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
-        "{table}\n\n{} of {} answer; {}; on average {} % CPU ({load} {} %), {} MB",
+        "{table}\n\n{} of {} answer; {}, the agents' own among them; on average {} % CPU ({load} {} %), {} MB",
         report.reachable_nodes,
         counted(report.total_nodes, "node"),
         counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
@@ -109,6 +111,12 @@ fn text(report: &GrowReport) -> String {
         text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
     }
     text
+}
+
+/// Why a node that answers is not well.
+fn ill(look: &Look) -> Option<String> {
+    let health = look.health.as_ref().ok()?;
+    (health.report.status != Status::Pass).then(|| complaint(&health.report))
 }
 
 /// The word for a status.

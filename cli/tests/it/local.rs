@@ -48,7 +48,12 @@ fn people_read_tables_and_a_client_url() {
     assert!(!planted.out.contains('\u{1b}') && !planted.err.contains('\u{1b}'), "no colour in a pipe");
     assert!(home.run(&["list"]).exits(0).out.contains("grove   local"));
     assert!(home.run(&["status", "grove"]).exits(0).out.starts_with("grove: pass\n"));
-    assert!(home.run(&["grow", "grove"]).exits(0).out.contains("1 of 1 node answer; 2 clients"));
+    assert!(
+        home.run(&["grow", "grove"])
+            .exits(0)
+            .out
+            .contains("1 of 1 node answer; 2 clients, the agents' own among them")
+    );
     let asks = home.run(&["teardown", "grove"]).exits(2);
     assert!(asks.err.contains("--yes"), "{asks:?}");
     assert_eq!(home.agents("grove").len(), 1, "nothing was done");

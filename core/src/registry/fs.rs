@@ -132,7 +132,10 @@ impl Door for FsDoor {
             }
             Ok((size.max(bytes.len() as u64), bytes))
         };
-        let (size, bytes) = read().map_err(|err| self.error(Op::Read, path, err))?;
+        let gate = self.queue.as_ref().and_then(|queue| queue.reading());
+        let read = read();
+        drop(gate);
+        let (size, bytes) = read.map_err(|err| self.error(Op::Read, path, err))?;
         if size > MAX_BYTES {
             let source = format!("{size} bytes, and {MAX_BYTES} are the most").into();
             return Err(DoorError { op: Op::Read, path: self.shown(path), kind: Kind::TooBig, source });
@@ -196,6 +199,7 @@ impl Door for FsDoor {
 
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
         let Publish { staged, target, .. } = *publish;
+        let _gate = self.queue.as_ref().and_then(|queue| queue.replacing());
         self.keep_access(staged, target)
             .and_then(|()| self.rename(staged, target))
             .map_err(|errno| self.error(Op::Publish, target, errno.into()))

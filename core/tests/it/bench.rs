@@ -41,7 +41,8 @@ pub(crate) trait Bench: Sync {
 
     /// The names in the directory, sorted, but for those of the finished registry and the queue.
     fn leftovers(&self) -> Vec<String> {
-        let known = ["registry.json", ".registry.last-good.json", ".registry.flock", "queue.lock"];
+        let known =
+            ["registry.json", ".registry.last-good.json", ".registry.flock", "queue.lock", "queue.gate"];
         let entries =
             fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = entries.filter(|name| !known.contains(&name.as_str())).collect();

@@ -30,13 +30,6 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// How long a reader waits for whoever reads or replaces a file just now; then it does without.
-const GATE_READ: Duration = Duration::from_secs(1);
-/// How long a replacement waits for readers.
-const GATE_REPLACE: Duration = Duration::from_secs(2);
-const GATE_MIN: Duration = Duration::from_millis(1);
-const GATE_MAX: Duration = Duration::from_millis(20);
-
 /// Writes into a locked file who holds it; only a help for people, so a failure is none.
 fn sign(file: &mut File, label: &str) {
     let signed = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(label.as_bytes()));
@@ -71,12 +64,6 @@ pub struct Turn {
     _local: Locked,
 }
 
-/// Nobody else of this machine reads or replaces the share's files until it is dropped.
-#[derive(Debug)]
-pub(super) struct Gate {
-    _local: Locked,
-}
-
 /// A locked file; dropped, it is unlocked, then closed.
 #[derive(Debug)]
 struct Locked(File);
@@ -98,36 +85,6 @@ impl Queue {
         Self { local, out_until: Mutex::new(Duration::ZERO) }
     }
 
-    /// While a file of the share is read. A CIFS client does not replace a file that a program of the same machine
-    /// has open: it removes it, and nothing stands there until that one is closed. So on one machine files are not
-    /// read and replaced at the same time; `None`: not had in time, or nobody here ever replaced one.
-    pub(super) fn reading(&self) -> Option<Gate> {
-        let file = OpenOptions::new().read(true).open(self.gate()).ok()?;
-        pass(file, GATE_READ)
-    }
-
-    /// While a file of the share is replaced; `None`: not had in time.
-    pub(super) fn replacing(&self) -> Option<Gate> {
-        let open = || {
-            self.make_dir()?;
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600).open(self.gate())
-        };
-        let file = open().inspect_err(|err| tracing::debug!(%err, "files are replaced unguarded")).ok()?;
-        pass(file, GATE_REPLACE)
-    }
-
-    fn gate(&self) -> PathBuf {
-        self.local.with_extension("gate")
-    }
-
-    fn make_dir(&self) -> io::Result<()> {
-        match self.local.parent() {
-            Some(dir) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
-            None => Ok(()),
-        }
-    }
-
     /// Stands in the queue; `share` opens the lock file on the share. `None`: not had in time, or left out.
     pub(super) fn stand(
         &self,
@@ -142,7 +99,9 @@ impl Queue {
         }
         let until = begun + limits.queue_wait;
         let open = || {
-            self.make_dir()?;
+            if let Some(dir) = self.local.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            }
             OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -177,18 +136,6 @@ impl Queue {
         *self.out_until.lock().unwrap_or_else(PoisonError::into_inner) = clock.boottime() + limits.queue_out;
         None
     }
-}
-
-fn pass(file: File, patience: Duration) -> Option<Gate> {
-    let until = SystemClock.boottime() + patience;
-    let mut backoff = Backoff::new(GATE_MIN, GATE_MAX);
-    while !try_lock(&file).ok()? {
-        if SystemClock.boottime() >= until {
-            return None;
-        }
-        backoff.wait(&SystemClock);
-    }
-    Some(Gate { _local: Locked(file) })
 }
 
 /// The locked file, or who held it until the end.

@@ -71,6 +71,7 @@ fn one_fault_at_every_call_of_an_update() {
     std::thread::scope(|scope| {
         for start in STARTS {
             scope.spawn(move || every_call(&Plain::new, start));
+            scope.spawn(move || every_call(&Plain::as_on_cifs, start));
         }
     });
 }

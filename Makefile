@@ -30,7 +30,7 @@ chaos: tools ## twenty forests planted at one moment, fifty that grow under kill
 	cargo build -q --locked --workspace --bins
 	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
 
-vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM=NAME plays one)
+vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM="NAME…" plays those, `classic` only so)
 	@tools/install.sh vm
 	cargo build -q --locked --workspace --bins
 	$(NATS) tools/vm.sh $(VM)

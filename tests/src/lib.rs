@@ -12,6 +12,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod readers;
 pub mod running;
 pub mod schema;
 pub mod stand_in;

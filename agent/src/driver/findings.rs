@@ -139,7 +139,10 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
     }
     let found = nats(sources, jetstream_check).at_most_warn_unless_starting();
     let fault = match found.reason {
-        Some(Reason::JetstreamNoLeader) => quorum_lost(sources),
+        // Without a leader, what keeps the witness from running is the nearer cause.
+        Some(Reason::JetstreamNoLeader) => witness_ill(sources)
+            .filter(|fault| fault.reason != Reason::WitnessDown)
+            .or_else(|| quorum_lost(sources)),
         None => suspects(sources).or_else(|| witness_ill(sources)),
         Some(_) => None,
     };

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::binaries::BinariesStep;
 use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
@@ -40,6 +41,8 @@ const ORDER: Duration = Duration::from_secs(5);
 pub struct WitnessStep {
     settings: Arc<Settings>,
     binary: Result<PathBuf, Fault>,
+    /// Brings the executable, where it is to be fetched.
+    fetches: Option<BinariesStep>,
     keeper: SecretsKeeper,
     wants: Wants,
     companion: Companion,
@@ -65,7 +68,10 @@ impl WitnessStep {
     ) -> Self {
         let (last, link) = (Arc::default(), Arc::default());
         let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
-        Self { settings, binary, keeper, wants, companion, last, link }
+        let download = settings.witness.download.clone();
+        let path = binary.as_ref().ok().filter(|_| download.is_some());
+        let fetches = path.map(|path| BinariesStep::of(&settings, path.clone(), download));
+        Self { settings, binary, fetches, keeper, wants, companion, last, link }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -95,6 +101,29 @@ impl WitnessStep {
         }
     }
 
+    /// What is wrong with the executable, where fetching it puts that right. Blocks while a changed file is hashed.
+    fn to_be_fetched(&self, seen: &Seen) -> Result<Option<Fault>, Fault> {
+        let Some(fetches) = &self.fetches else {
+            return Ok(None);
+        };
+        match fetches.compare(seen).0 {
+            Ok(Look::Stands(_)) => Ok(None),
+            Ok(Look::Differs(fault)) => Ok(Some(of_witness(fault))),
+            Err(fault) => Err(of_witness(fault)),
+        }
+    }
+
+    async fn fetch(&self, seen: &Seen) -> Result<(), Fault> {
+        let (step, known) = (self.clone(), seen.clone());
+        let due = off_thread(move || step.to_be_fetched(&known)).await?;
+        let (Some(_), Some(fetches)) = (due, &self.fetches) else {
+            return Ok(());
+        };
+        let fetched = fetches.act(seen.clone()).await.map_err(of_witness)?;
+        tracing::info!("{fetched}, for the witness");
+        Ok(())
+    }
+
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let stands = |text: String| Ok(Look::Stands(text));
         let differs = |message: String| Ok(Look::Differs(Fault::new(Reason::WitnessDown, message)));
@@ -107,6 +136,9 @@ impl WitnessStep {
             WitnessPlan::Wait(wait) => Err(wait.fault()),
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {
+                if let Some(due) = self.to_be_fetched(seen)? {
+                    return Ok(Look::Differs(due));
+                }
                 let planned = self.planned(&situation, seen, duty)?;
                 let asked = self.last().want == Some(Want::Run(planned.command.clone()));
                 if !planned.is_written() || !asked {
@@ -198,6 +230,7 @@ impl WitnessStep {
     }
 
     async fn run(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<String, Fault> {
+        self.fetch(seen).await?;
         let planned = self.planned(situation, seen, duty)?;
         let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
         off_thread(move || {
@@ -269,7 +302,9 @@ impl WitnessStep {
             give(client).await.map_err(failed)?;
             ""
         } else {
-            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            let destination = self.destination(situation, seen)?;
+            self.fetch(seen).await?;
+            self.companion.carry(destination, give).await?;
             ", by a companion"
         };
         Ok(match order {
@@ -299,6 +334,20 @@ fn stray(seen: &Seen, name: &str) -> Option<Fault> {
         let message = format!("on the witness {name}, which is no place for data: {}", names.join(", "));
         Fault::new(Reason::StreamOnWitness, message)
     })
+}
+
+/// What is said of an executable, said of the witness's.
+fn of_witness(fault: Fault) -> Fault {
+    match fault.reason {
+        Reason::EngineMissing | Reason::EngineNotExecutable => Fault { reason: Reason::NoWitness, ..fault },
+        Reason::DownloadFailed => {
+            fault.advise("check witness.download.url, and that this machine reaches it")
+        }
+        Reason::DownloadSha256 => {
+            fault.advise("check witness.download: url and sha256 do not belong together")
+        }
+        _ => fault,
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -44,3 +44,5 @@ mod rogue;
 mod share;
 #[cfg(test)]
 mod share_away;
+#[cfg(test)]
+mod witness_binary;

@@ -6,12 +6,13 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use forest_core::nats_log::is_knock;
 use tokio::sync::watch;
 
 use super::file::{LogFile, Place};
 use super::lines::{Splitter, printable};
 use super::meter::{FloodMeter, Gate, Hidden};
-use super::{LogState, Sink, is_knock};
+use super::{LogState, Sink};
 use crate::child::limits::LogLimits;
 
 /// So much is read at once, and so much of a flood's end is looked at.

@@ -16,6 +16,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use forest_core::nats_log::is_knock;
 use tokio::sync::{oneshot, watch};
 
 pub(super) use self::file::open_or_make;
@@ -46,13 +47,6 @@ pub(super) fn to_tracing(child: &str) -> Sink {
             tracing::info!(target: "engine", child, "{line}");
         }
     })
-}
-
-/// A connection to the cluster's port that comes or goes: every agent of the forest knocks there again and again, and
-/// the server writes of each knock. They would drown all else; the log file keeps them.
-fn is_knock(line: &[u8]) -> bool {
-    let has = |part: &[u8]| line.windows(part.len()).any(|window| window == part);
-    has(b" - Route connection created") || has(b" - Router connection closed: ")
 }
 
 /// Where the log of child `name` is.

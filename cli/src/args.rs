@@ -58,7 +58,7 @@ pub enum Command {
         /// The forest
         forest: String,
     },
-    /// Show what the agents and engines of a forest wrote; the knocks of agents at each other's ports are left out
+    /// Show what the agents and engines of a forest wrote
     Logs(Logs),
     /// Write a configuration file to begin with
     Init,

@@ -67,10 +67,10 @@ impl WitnessStep {
         wants: Wants,
     ) -> Self {
         let (last, link) = (Arc::default(), Arc::default());
-        let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
         let download = settings.witness.download.clone();
         let path = binary.as_ref().ok().filter(|_| download.is_some());
         let fetches = path.map(|path| BinariesStep::of(&settings, path.clone(), download));
+        let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
         Self { settings, binary, fetches, keeper, wants, companion, last, link }
     }
 

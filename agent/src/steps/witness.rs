@@ -305,7 +305,9 @@ impl WitnessStep {
             give(client).await.map_err(failed)?;
             ""
         } else {
-            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            let destination = self.destination(situation, seen)?;
+            self.fetch(seen).await?;
+            self.companion.carry(destination, give).await?;
             ", by a companion"
         };
         Ok(match order {

@@ -1,5 +1,6 @@
-# Everything a developer runs. Nothing here needs root but the installing of a missing distribution package
-# (python3-pip, a C compiler, Apache, nftables, what `make vm` needs), which is announced.
+# Everything a developer runs. Root is needed to install a missing package of the distribution (python3-pip, a C
+# compiler, Apache, nftables, what `make vm` needs), which is announced, and by tests that make network namespaces and
+# mounts of their own.
 
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
@@ -15,7 +16,7 @@ THREADS = RUST_TEST_THREADS=3
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## one node, then a forest of three, on this machine, with a real nats-server
+demo: tools ## a forest of three on this machine, and what a node is made of, with a real nats-server
 	cargo build -q --locked --workspace --bins
 	$(NATS) target/debug/demo
 
@@ -53,9 +54,9 @@ deny: build-tools ## dependencies: banned crates, licences, sources
 	@tools/install.sh deny
 	.tools/cargo-deny-* --locked check bans licenses sources
 
-bench: test-tools ## figures, in a release build
+bench: test-tools ## figures, in a release build (BENCH=plant: that one alone)
 	cargo build -q --release --locked --workspace --bins
-	$(NATS) target/release/bench
+	$(NATS) target/release/bench $(BENCH)
 
 tools: build-tools ## put the nats-servers of the tests into .tools/
 	@tools/install.sh nats

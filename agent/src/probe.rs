@@ -1,5 +1,6 @@
 //! The prober: asks the engine and knocks at the peers, again and again, and tells the driver. It changes nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,17 +124,24 @@ pub async fn run(
     let target = target(&settings);
     let mut link = SysLink::default();
     let mut eager = 0;
+    // Those to whom a route stood at the last look.
+    let mut routed: BTreeSet<String> = BTreeSet::new();
     loop {
+        let begun = Instant::now();
         let pid = *running.borrow_and_update();
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
         let engine = async { if pid.is_some() { Some(probe.look(&target).await) } else { None } };
-        let (engine, knocks) = tokio::join!(engine, join_all(targets.iter().map(knock)));
+        let (engine, knocks) = tokio::join!(
+            engine,
+            join_all(targets.iter().map(|peer| reach(peer, routed.contains(&peer.node))))
+        );
         let sys = SysAt::of(&settings, &known);
         let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
         let peers = targets.into_iter().zip(knocks);
         let peers = join_all(peers.map(|(peer, knock)| judge(&monitor, peer, knock, routes))).await;
+        routed = peers.iter().filter(|peer| peer.route).map(|peer| peer.node.clone()).collect();
         let observation = Observation { engine, peers, view, at: Instant::now() };
         let well = observation.engine_is_well() && observation.jetstream_is_well();
         let starting = observation.engine.is_some() && !well;
@@ -142,7 +150,10 @@ pub async fn run(
         }
         eager = if starting { eager + 1 } else { 0 };
         let soon = starting && eager <= EAGER_LOOKS;
-        let pause = if soon { EAGER.min(settings.poll_interval) } else { settings.poll_interval };
+        let eager_pause = EAGER.min(settings.poll_interval);
+        // Looks begin at this interval: one that waited for somebody who is away must not put off the next.
+        let rest = settings.poll_interval.saturating_sub(begun.elapsed());
+        let pause = if soon { eager_pause } else { rest.max(eager_pause) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = running.changed() => if changed.is_err() { return },
@@ -159,13 +170,20 @@ fn target(settings: &Settings) -> Target {
     Target { node: settings.node.clone(), monitor: settings.listen.monitor, client }
 }
 
-/// Does the peer's cluster port answer? `Err` says what came instead.
-async fn knock(target: &PeerTarget) -> Result<(), String> {
-    let port = target.cluster;
-    match tokio::time::timeout(DEADLINE, TcpStream::connect((target.ip, port))).await {
+/// Does the peer's cluster port answer? `Err` says what came instead. Where a route stands it is enough that the
+/// same server's monitoring port answers: every knock at the cluster port leaves two lines in the peer's log.
+async fn reach(target: &PeerTarget, routed: bool) -> Result<(), String> {
+    if routed && knock(target.ip, target.monitor, DEADLINE / 2).await.is_ok() {
+        return Ok(());
+    }
+    knock(target.ip, target.cluster, DEADLINE).await
+}
+
+async fn knock(ip: IpAddr, port: u16, deadline: Duration) -> Result<(), String> {
+    match tokio::time::timeout(deadline, TcpStream::connect((ip, port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(err)) => Err(format!("TCP {port}: {err}")),
-        Err(_) => Err(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs())),
+        Err(_) => Err(format!("TCP {port}: no answer within {} s", deadline.as_secs())),
     }
 }
 

@@ -59,7 +59,7 @@ pub enum Command {
         /// The forest
         forest: String,
     },
-    /// Show what the agents and engines of a forest wrote; the knocks of agents at each other's ports are left out
+    /// Show what the agents and engines of a forest wrote
     Logs(Logs),
     /// Open a way for clients to a forest: an ssh tunnel where its nodes are other machines
     Connect(Connect),
@@ -177,12 +177,12 @@ pub struct Grow {
     /// With --auto: never more than this many in all
     #[arg(long, value_name = "N", default_value_t = 10, requires = "auto")]
     pub max_nodes: u8,
+    /// With --auto: no further node within so long after the last one that was added
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "auto")]
+    pub cooldown: u32,
     /// The average CPU load, in percent, from which a forest counts as loaded
     #[arg(long, value_name = "PCT", default_value_t = 80.0, value_parser = percent)]
     pub threshold: f64,
-    /// With --auto: not sooner than this many seconds after the last growth
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "auto")]
-    pub cooldown: u32,
     /// Start the agents that do not run, also after a reboot; of a provider's machines: bring record, machines and
     /// entries together again
     #[arg(long)]

@@ -89,10 +89,16 @@ impl Ui {
         Err(Failure::new(Reason::ConfirmationNeeded, "not confirmed: nothing was done"))
     }
 
-    /// Asks a person yes or no; where nobody can be asked, or nothing is to be asked: no.
+    /// Is there a person to ask, who did not say not to?
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        !self.yes && !self.json && self.terminal && io::stdin().is_terminal()
+    }
+
+    /// Asks a question that `y` says yes to. Nobody there to ask, or told to ask nothing: no.
     #[must_use]
     pub fn ask(&self, question: &str) -> bool {
-        if self.yes || self.json || !self.terminal || !io::stdin().is_terminal() {
+        if !self.may_ask() {
             return false;
         }
         note(&format!("{question} [y/N] "), "");

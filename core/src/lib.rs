@@ -6,7 +6,6 @@ pub mod address;
 pub mod error;
 pub mod health;
 pub mod id;
-pub mod nats_log;
 pub mod node_info;
 pub mod reason;
 pub mod registry;

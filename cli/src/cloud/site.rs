@@ -173,28 +173,8 @@ impl Ledger for Site {
         self.store.update(change)
     }
 
-    /// With its last good copy, and what was set aside of it.
     fn forget_secrets(&self, forest: &ForestId) -> Result<(), Failure> {
-        let files = secrets::files(forest);
-        let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let (file, good) = (base(&files.file), base(&files.last_good));
-        let names = match self.door.list(secrets::DIR) {
-            Ok(names) => names,
-            Err(err) if err.kind == Kind::NotFound => return Ok(()),
-            Err(err) => return Err(Failure::new(err.reason(), chain(&err))),
-        };
-        let ours = |name: &&String| {
-            **name == file || **name == good || name.starts_with(&format!("{file}.corrupt-"))
-        };
-        for name in names.iter().filter(ours) {
-            match self.door.remove(&format!("{}/{name}", secrets::DIR)) {
-                Err(err) if err.kind != Kind::NotFound => {
-                    return Err(Failure::new(err.reason(), chain(&err)));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.store.forget_secrets(forest)
     }
 
     /// With the last forest their directories go too. What stays is no failure.

@@ -1,28 +1,24 @@
 //! `morpheus grow`: how loaded a forest is; more nodes; dead agents started.
 
 use forest_core::health::Status;
+use jiff::Timestamp;
 
 use super::table::{or_dash, table};
 use crate::args::Grow;
+use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
 use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
 use crate::report::{self, GrowReport};
-use crate::ui::{Done, Ui, counted};
+use crate::ui::{Done, Ui, counted, note};
 
 pub(super) async fn run(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
-    let mut add = args.nodes.unwrap_or(0);
-    if add == 0 {
-        let looks = local.http.look(&targets(&forest.plan)).await;
-        let report = report::grow(&args.forest, &looks, args.threshold);
-        add = if args.auto {
-            u8::from(report::wants_another(&report, args.max_nodes))
-        } else {
-            u8::from(report.cpu_high && !args.repair && ui.ask(&question(&report)))
-        };
-    }
+    let add = match args.nodes {
+        Some(count) => count,
+        None => due(local, forest, args, ui).await,
+    };
     let raised = if add > 0 || args.repair {
         let limit = args.timeout.local();
         let wish = Wish { add, repair: args.repair, limit };
@@ -40,6 +36,37 @@ pub(super) async fn run(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) ->
     let text = text(&report);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
     Ok(Done { always_json: args.auto, ..done })
+}
+
+/// How many nodes are to be added though no number was given: with `--auto` as the load asks for it, on a terminal
+/// as a person says.
+async fn due(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> u8 {
+    if !args.auto && !ui.may_ask() {
+        return 0;
+    }
+    let looks = local.http.look(&targets(&forest.plan)).await;
+    let report = report::grow(&args.forest, &looks, args.threshold);
+    if !report::wants_another(&report, args.max_nodes) {
+        return 0;
+    }
+    if forest.plan.programs.engine == EngineKind::Nimsforest {
+        note(record::ONE_NIMSFOREST, "\n");
+        return 0;
+    }
+    if !args.auto {
+        return u8::from(ui.ask(&question(&report)));
+    }
+    match report::cooling(forest.plan.grown_at, args.cooldown, Timestamp::now()) {
+        None => 1,
+        Some(left) => {
+            let message = "the load is high, and the last node was added just now: no other for";
+            note(
+                &format!("{message} {}", counted(usize::try_from(left).unwrap_or_default(), "second")),
+                "\n",
+            );
+            0
+        }
+    }
 }
 
 /// Those that were pending when they were started.
@@ -70,7 +97,7 @@ pub(super) fn text(report: &GrowReport) -> String {
     });
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
     let mut text = format!(
-        "{table}\n\n{} of {} answer; {}; {} MB on average",
+        "{table}\n\n{} of {} answer; {}, the agents' own among them; {} MB on average",
         report.reachable_nodes,
         counted(report.total_nodes, "node"),
         counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),

@@ -43,11 +43,11 @@ fn a_forest_in_the_cloud_needs_what_is_told() {
 fn what_is_wrong_with_the_set_up_is_told_with_the_fix() {
     let home = Home::new();
     let said = home.run(&["check", "--json"]).exits(1).json();
-    check("check", &said);
+    check("setup-check", &said);
     assert_eq!(said["status"], "fail");
     home.run(&["init"]).exits(0);
     let config = home.run(&["check", "config", "--json"]).exits(1).json();
-    check("check", &config);
+    check("setup-check", &config);
     let item = |name: &str| {
         let all = config["checks"].as_array().unwrap();
         all.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()

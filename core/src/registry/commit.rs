@@ -42,15 +42,13 @@ pub(super) fn put(
     holds(cx, &files.file, bytes)
 }
 
-/// Publishes; what is refused only for a moment is tried again. A CIFS client refuses to replace a file that a
-/// program of the same machine has open, and has by then removed the old one: until this is done, nothing stands
-/// there.
+/// Publishes; what is refused only for a moment is tried again, for as long as the lease may be used: a server may
+/// refuse to touch a file that somebody has open.
 fn published(cx: &Context<'_>, lease: &Lease<'_>, publish: &Publish<'_>) -> Result<(), DoorError> {
-    let until = cx.clock.boottime() + cx.limits.torn;
     let mut backoff = cx.backoff();
     loop {
         match cx.door.publish(publish) {
-            Err(err) if may_pass(err.kind) && cx.clock.boottime() < until && lease.in_time() => {
+            Err(err) if may_pass(err.kind) && lease.in_time() => {
                 tracing::debug!(%err, "trying again");
                 backoff.wait(cx.clock);
             }

@@ -94,9 +94,11 @@ fn run_reads(config: &str) -> anyhow::Result<()> {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         stopping.store(true, Ordering::Relaxed);
     });
+    let queue = Arc::new(Queue::new(queue_of(&settings)));
     let mut seen = Readings::default();
     while !stop.load(Ordering::Relaxed) {
-        let open = || FsDoor::open(settings.registry.parent().unwrap_or(Path::new("/")), None);
+        let dir = settings.registry.parent().unwrap_or(Path::new("/"));
+        let open = || FsDoor::open(dir, Some(Arc::clone(&queue)));
         seen.note(read_once(open));
         SystemClock.sleep(PAUSE);
     }

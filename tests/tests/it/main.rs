@@ -35,6 +35,8 @@ mod network;
 #[cfg(test)]
 mod nimsforest;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use forest_core::nats_log::is_knock;
 use tokio::sync::watch;
 
 use super::file::{LogFile, Place};
@@ -61,9 +60,6 @@ impl Shown {
     }
 
     fn remember(&mut self, line: &[u8]) {
-        if is_knock(line) {
-            return;
-        }
         // Characters have at most four bytes; of a flood's lines no more than needed is looked at.
         let start = &line[..line.len().min(4 * self.tail_chars)];
         let text = printable(start).chars().take(self.tail_chars).collect();

@@ -16,7 +16,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use forest_core::nats_log::is_knock;
 use tokio::sync::{oneshot, watch};
 
 pub(super) use self::file::open_or_make;
@@ -40,13 +39,7 @@ pub(super) type Sink = Box<dyn FnMut(&str) + Send>;
 /// Shows a line in the agent's log.
 pub(super) fn to_tracing(child: &str) -> Sink {
     let child = child.to_owned();
-    Box::new(move |line| {
-        if is_knock(line.as_bytes()) {
-            tracing::debug!(target: "engine", child, "{line}");
-        } else {
-            tracing::info!(target: "engine", child, "{line}");
-        }
-    })
+    Box::new(move |line| tracing::info!(target: "engine", child, "{line}"))
 }
 
 /// Where the log of child `name` is.

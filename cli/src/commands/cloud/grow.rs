@@ -20,7 +20,7 @@ use crate::cloud::site::Site;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::probe::Http;
-use crate::report::{self, GrowReport, wants_another};
+use crate::report::{self, GrowReport, cooling, wants_another};
 use crate::ui::{Done, Ui, counted};
 
 pub(in super::super) async fn run(
@@ -165,14 +165,14 @@ impl Growing<'_> {
 fn automatic(report: &GrowReport, plan: &Plan, args: &Grow, now: Timestamp) -> (bool, String) {
     let max = args.max_nodes;
     let since = plan.grown_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
-    let left = since.map(|since| i64::from(args.cooldown) - now.duration_since(since).as_secs());
-    match (report.cpu_high, wants_another(report, max), left) {
+    match (report.cpu_high, wants_another(report, max), cooling(since, args.cooldown, now)) {
         (false, ..) => (false, "no node is added: the load does not ask for one".to_owned()),
         (true, false, _) => (false, format!("no node is added: there are --max-nodes {max} already")),
-        (true, true, Some(left)) if left > 0 => {
-            (false, format!("no node is added: the last one came less than {} s ago", args.cooldown))
+        (true, true, Some(left)) => {
+            let left = counted(usize::try_from(left).unwrap_or_default(), "second");
+            (false, format!("no node is added: the last one came just now, and there is no other for {left}"))
         }
-        (true, true, _) => (true, "one node is added: the load asks for it".to_owned()),
+        (true, true, None) => (true, "one node is added: the load asks for it".to_owned()),
     }
 }
 
@@ -217,8 +217,8 @@ mod tests {
         (report.cpu_high, report.total_nodes) = (true, 3);
         assert!(decide(&report, &plan, "--auto").0);
         assert!(decide(&report, &plan, "--auto --max-nodes 3").1.contains("--max-nodes 3"));
-        plan.grown_at = Some("2026-11-22T20:10:00Z".to_owned());
-        assert!(decide(&report, &plan, "--auto").1.contains("less than 600 s ago"));
+        plan.grown_at = Some("2026-11-22T20:15:00Z".to_owned());
+        assert!(decide(&report, &plan, "--auto").1.contains("no other for 185 seconds"));
         assert!(decide(&report, &plan, "--auto --cooldown 60").0);
     }
 }

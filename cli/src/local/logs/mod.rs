@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forest_core::id::{ForestId, NodeId};
-use forest_core::nats_log::is_knock;
 use jiff::Timestamp;
 
 use super::Local;
@@ -91,11 +90,7 @@ impl Source {
         let Some(end) = self.rest.rfind('\n') else { return };
         let rest = self.rest.split_off(end + 1);
         let whole = std::mem::replace(&mut self.rest, rest);
-        let is_told = |text: &&str| match self.name.as_str() {
-            AGENT => !is_repeated(text),
-            _ => !is_knock(text.as_bytes()),
-        };
-        for text in whole.lines().filter(is_told) {
+        for text in whole.lines().filter(|text| !(self.name == AGENT && is_repeated(text))) {
             self.time = line::time(text).or(self.time);
             lines.push(Line {
                 node: self.node.clone(),
@@ -143,7 +138,7 @@ mod tests {
         std::fs::create_dir_all(place.child_logs()).unwrap();
         let engine = place.child_logs().join("engine.log");
         std::fs::write(place.agent_log(), "2026-11-22T20:00:02Z b\n  of b\n2026-11-22T20:00:02Z [1] a child=\"engine\"\n2026-11-22T20:00:04Z d").unwrap();
-        std::fs::write(&engine, "2026-11-22T20:00:01Z a\n2026-11-22T20:00:02Z 1.2.3.4:5 - rid:6 - Route connection created\n2026-11-22T20:00:03Z c\n").unwrap();
+        std::fs::write(&engine, "2026-11-22T20:00:01Z a\n2026-11-22T20:00:03Z c\n").unwrap();
         std::fs::write(place.child_logs().join("engine.position"), "{}").unwrap();
         let mut logs = Logs { nodes: vec![(node, place.clone())], sources: BTreeMap::new() };
         let mut last =

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use forest_core::registry::{
     Document, FsDoor, Limits, Owner, Queue, Registry, SystemClock, UpdateOptions, update,
 };
@@ -27,29 +27,35 @@ const REQUESTS: usize = 2000;
 const THREADS: usize = 16;
 const UPDATES: usize = 20;
 
-type Part = fn() -> anyhow::Result<()>;
-
-/// Every part, by the name that chooses it.
-const PARTS: [(&str, Part); 6] = [
-    ("start", start_to_healthy),
-    ("health", health_while_hanging),
-    ("updates", updates),
-    ("webdav", webdav::run),
-    ("plant", plant::run),
-    ("grow", grow::run),
-];
-
-/// All parts, or those that the arguments name.
 fn main() -> ExitCode {
-    let named: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = PARTS.iter().filter(|(name, _)| named.is_empty() || named.iter().any(|one| one == name));
-    match wanted.map(|(_, part)| part()).collect::<anyhow::Result<Vec<()>>>() {
-        Ok(_) => ExitCode::SUCCESS,
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("the benchmark failed: {err:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+type Bench = fn() -> anyhow::Result<()>;
+
+/// Those that are named, or all.
+fn run(names: &[String]) -> anyhow::Result<()> {
+    let all: [(&str, Bench); 6] = [
+        ("start", start_to_healthy),
+        ("health", health_while_hanging),
+        ("updates", updates),
+        ("webdav", webdav::run),
+        ("plant", plant::run),
+        ("grow", grow::run),
+    ];
+    if let Some(name) = names.iter().find(|name| all.iter().all(|(known, _)| known != name)) {
+        let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
+        bail!("no benchmark `{name}`; there are: {}", known.join(", "));
+    }
+    let mut chosen =
+        all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
+    chosen.try_for_each(|(_, bench)| bench())
 }
 
 /// From exec to a healthy node, beside from exec to a bare nats-server's /healthz.

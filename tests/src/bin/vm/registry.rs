@@ -225,7 +225,7 @@ impl Writer {
                 }
                 counted.store(written.names.len(), Ordering::Relaxed);
                 ensure!(
-                    written.complaints.len() < 100_000,
+                    written.complaints.len() < 10_000,
                     "the laptop fails again and again: {}",
                     written.complaints
                 );

@@ -113,7 +113,7 @@ fn the_set_up_is_checked_part_by_part() {
     let ssh = with_ssh(&laptop);
     let check = |code: i32| {
         let json = ssh(&["check", "--json"]).exits(code).json();
-        fits("check", &json);
+        fits("setup-check", &json);
         json
     };
     let item = |json: &serde_json::Value, part: &str, name: &str| {

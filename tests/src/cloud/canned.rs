@@ -55,17 +55,17 @@ pub fn health(node: &str, ip: Ipv6Addr, step: &str, ill: &[[&str; 4]]) -> Value 
         "checks": {},
     });
     let keys = [
-        "engine:process",
-        "nats:server",
-        "nats:jetstream",
-        "peers:reachable",
-        "registry:entry",
-        "share:mounted",
-        "firewall:rules",
+        ("engine:process", "pid"),
+        ("nats:server", "ms"),
+        ("nats:jetstream", "nodes"),
+        ("peers:reachable", "peers"),
+        ("registry:entry", "s"),
+        ("share:mounted", "ms"),
+        ("firewall:rules", "rules"),
     ];
-    for key in keys {
+    for (key, unit) in keys {
         let mut check =
-            json!({"status": "pass", "time": time, "observedValue": 1, "observedUnit": "", "output": "well"});
+            json!({"status": "pass", "time": time, "observedValue": 1, "observedUnit": unit, "output": "well"});
         if let Some([_, status, reason, output]) = ill.iter().find(|check| check[0] == key) {
             (check["status"], check["reason"], check["output"]) =
                 ((*status).into(), (*reason).into(), (*output).into());

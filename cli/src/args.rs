@@ -155,6 +155,9 @@ pub struct Grow {
     /// With --auto: never more than this many in all
     #[arg(long, value_name = "N", default_value_t = 10, requires = "auto")]
     pub max_nodes: u8,
+    /// With --auto: no further node within so long after the last one that was added
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "auto")]
+    pub cooldown: u32,
     /// The average CPU load, in percent, from which a forest counts as loaded
     #[arg(long, value_name = "PCT", default_value_t = 80.0, value_parser = percent)]
     pub threshold: f64,

@@ -14,6 +14,7 @@ pub mod process;
 pub mod programs;
 pub mod readers;
 pub mod running;
+pub mod schema;
 pub mod stand_in;
 pub mod vm;
 pub mod wait;

@@ -193,8 +193,9 @@ fn suspects(sources: &Sources<'_>) -> Option<Fault> {
 /// The witness that this node keeps, where it does not run.
 fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
     let duty = duty(sources).filter(|duty| duty.node == sources.settings.node.as_str())?;
+    let of_step = fault_of(sources, StepName::Witness);
     if sources.witness.pid().is_some() {
-        return None;
+        return of_step.filter(|fault| fault.reason == Reason::StreamOnWitness);
     }
     let wanted = sources.machine.stands(StepName::Witness);
     let down = || {
@@ -202,9 +203,7 @@ fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
         let how = exit.map_or(String::new(), |exit| format!(", it ended at {}", exit.time));
         Fault::new(Reason::WitnessDown, format!("the witness {} does not run{how}", duty.name))
     };
-    fault_of(sources, StepName::Witness)
-        .filter(|fault| fault.reason != Reason::WitnessDown)
-        .or_else(|| wanted.then(down))
+    of_step.filter(|fault| fault.reason != Reason::WitnessDown).or_else(|| wanted.then(down))
 }
 
 fn duty<'a>(sources: &Sources<'a>) -> Option<&'a Duty> {
@@ -260,7 +259,11 @@ fn peers(sources: &Sources<'_>) -> Finding {
     } else if peers.is_empty() {
         Finding::pass(observed, "no other nodes in this forest", observation.at)
     } else {
-        Finding::pass(observed, format!("all {} peers are reachable", peers.len()), observation.at)
+        let text = match peers.len() {
+            1 => "the one peer is reachable".to_owned(),
+            count => format!("all {count} peers are reachable"),
+        };
+        Finding::pass(observed, text, observation.at)
     };
     Finding { peers: Some(peers.clone()), ..finding }
 }

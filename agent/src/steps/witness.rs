@@ -1,10 +1,11 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use forest_core::reason::Reason;
 use forest_core::secrets::Duty;
 use futures::FutureExt;
@@ -15,9 +16,11 @@ use super::binaries::BinariesStep;
 use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
+use crate::cluster::companion::{Companion, Destination};
 use crate::cluster::machine::WitnessPlan;
 use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
+use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
 use crate::cluster::witness;
@@ -42,6 +45,7 @@ pub struct WitnessStep {
     fetches: Option<BinariesStep>,
     keeper: SecretsKeeper,
     wants: Wants,
+    companion: Companion,
     last: Arc<Mutex<Last>>,
     link: Arc<AsyncMutex<SysLink>>,
 }
@@ -66,7 +70,8 @@ impl WitnessStep {
         let download = settings.witness.download.clone();
         let path = binary.as_ref().ok().filter(|_| download.is_some());
         let fetches = path.map(|path| BinariesStep::of(&settings, path.clone(), download));
-        Self { settings, binary, fetches, keeper, wants, last, link }
+        let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
+        Self { settings, binary, fetches, keeper, wants, companion, last, link }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -145,7 +150,10 @@ impl WitnessStep {
                         duty.name
                     ));
                 }
-                stands(format!("the witness {} is wanted", duty.name))
+                match stray(seen, &duty.name) {
+                    Some(fault) => Ok(Look::Differs(fault)),
+                    None => stands(format!("the witness {} is wanted", duty.name)),
+                }
             }
             WitnessPlan::RemoveGhost(name) => {
                 differs(format!("the witness {name} of before is still counted"))
@@ -193,9 +201,13 @@ impl WitnessStep {
                 self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
-            WitnessPlan::RemoveGhost(name) => self.order(&seen, Order::Remove, name).await,
-            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, &duty.name).await,
-            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, &duty.name).await,
+            WitnessPlan::RemoveGhost(name) => self.order(&situation, &seen, Order::Remove, name).await,
+            WitnessPlan::StepDown(duty) => self.order(&situation, &seen, Order::StepDown, &duty.name).await,
+            // A stream that lies there alone would be lost with it.
+            WitnessPlan::Remove(duty) if !seen.view.strays.is_empty() => {
+                self.clear_strays(&seen, &duty.name).await
+            }
+            WitnessPlan::Remove(duty) => self.order(&situation, &seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 self.delete_stores().await?;
@@ -229,12 +241,15 @@ impl WitnessStep {
         nats_server::check_config(&planned.command.program, &planned.file).await?;
         self.want(Want::Run(planned.command.clone()));
         let (step, known, written) = (self.clone(), seen.clone(), planned.clone());
-        let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? else {
-            return Ok(format!("the witness {} is to run", duty.name));
-        };
-        reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
-        self.last().loaded.note(pid, planned.text);
-        Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name))
+        if let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? {
+            reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
+            self.last().loaded.note(pid, planned.text);
+            return Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name));
+        }
+        match seen.view.strays.is_empty() {
+            true => Ok(format!("the witness {} is to run", duty.name)),
+            false => self.clear_strays(seen, &duty.name).await,
+        }
     }
 
     /// The running witness, where it is not certain that it has read the configuration as it stands: it keeps
@@ -244,6 +259,21 @@ impl WitnessStep {
         let pid = seen.witness.pid.filter(|pid| !self.last().loaded.is(*pid, &planned.text))?;
         let at = dialable(self.settings.witness_listen().client);
         TcpStream::connect_timeout(&at, KNOCK).is_ok().then_some(pid)
+    }
+
+    /// Brings streams off the witness `name`.
+    async fn clear_strays(&self, seen: &Seen, name: &str) -> Result<String, Fault> {
+        let Some(port) = seen.client_port else {
+            return Err(Fault::new(Reason::StreamOnWitness, "the engine's client port is not known yet"));
+        };
+        let members = seen.view.group.iter().flat_map(|group| &group.members);
+        let nodes = members.filter(|member| member.current && member.name != name).count().max(1);
+        let at = SocketAddr::new(self.settings.listen.monitor.ip(), port);
+        let mut done = Vec::new();
+        for stray in &seen.view.strays {
+            done.push(strays::clear(at, stray, name, nodes).await?);
+        }
+        Ok(done.join("; "))
     }
 
     async fn record(
@@ -257,22 +287,51 @@ impl WitnessStep {
         self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
-    async fn order(&self, seen: &Seen, order: Order, name: &str) -> Result<String, Fault> {
+    async fn order(
+        &self,
+        situation: &Situation,
+        seen: &Seen,
+        order: Order,
+        name: &str,
+    ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
-            return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
+        let give = |client: Client| order.give(client, name.to_owned()).boxed();
+        let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
+            let mut link = self.link.lock().await;
+            let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
+            give(client).await.map_err(failed)?;
+            ""
+        } else {
+            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            ", by a companion"
         };
-        let mut link = self.link.lock().await;
-        let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
-        match order {
-            Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
-            Order::Remove => sys::remove(&client, name, ORDER).await.map_err(failed)?,
-        }
         Ok(match order {
-            Order::StepDown => format!("the witness {name} gives up leading the meta group"),
-            Order::Remove => format!("the witness {name} is taken out of the meta group"),
+            Order::StepDown => format!("the witness {name} gives up leading the meta group{by}"),
+            Order::Remove => format!("the witness {name} is taken out of the meta group{by}"),
         })
     }
+
+    /// Where a companion has to go. Only NimsForest's clusters need one.
+    fn destination<'a>(&self, situation: &'a Situation, seen: &'a Seen) -> Result<Destination<'a>, Fault> {
+        let cluster = seen.view.cluster.as_str();
+        match (&situation.record, seen.address) {
+            (Some(record), Some(address))
+                if self.settings.engine.kind == EngineKind::Nimsforest && !cluster.is_empty() =>
+            {
+                Ok(Destination { cluster, routes: &situation.routes, address, record })
+            }
+            _ => Err(Fault::new(Reason::SecretsMissing, "no server here takes orders")),
+        }
+    }
+}
+
+/// What is wrong where a stream has a replica on the witness `name`.
+fn stray(seen: &Seen, name: &str) -> Option<Fault> {
+    let names: Vec<_> = seen.view.strays.iter().map(|stray| stray.stream.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        let message = format!("on the witness {name}, which is no place for data: {}", names.join(", "));
+        Fault::new(Reason::StreamOnWitness, message)
+    })
 }
 
 /// What is said of an executable, said of the witness's.
@@ -293,6 +352,16 @@ fn of_witness(fault: Fault) -> Fault {
 enum Order {
     StepDown,
     Remove,
+}
+
+impl Order {
+    /// Gives it, about the server `name`.
+    async fn give(self, client: Client, name: String) -> Result<(), Unanswered> {
+        match self {
+            Self::StepDown => sys::step_down(&client, ORDER).await,
+            Self::Remove => sys::remove(&client, &name, ORDER).await,
+        }
+    }
 }
 
 impl Step for WitnessStep {

@@ -1,4 +1,4 @@
-//! Tearing a forest down: tombstones, processes, directories, entries and record, in this order, so that it can
+//! Tearing a forest down: tombstones, processes, directories, secrets, entries and record, in this order, so that it can
 //! be cut short anywhere and run again. Errors are gathered; what can go goes, and the record stays until
 //! everything else is gone.
 
@@ -47,6 +47,7 @@ impl Local {
         }
         if fates.iter().all(|(_, _, end)| end.is_ok()) {
             files::remove_dir(&self.layout.forest(forest))?;
+            self.store.forget_secrets(forest)?;
             self.store.update(|registry| Ok(remove_forest(registry, forest, Timestamp::now())))?;
             // Only an empty one goes.
             let _ = std::fs::remove_dir(self.layout.forests());

@@ -33,6 +33,8 @@ mod network;
 #[cfg(test)]
 mod nimsforest;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;

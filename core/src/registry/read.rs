@@ -193,7 +193,8 @@ pub fn read<D: Document>(
 
 /// The error, and whether it may pass.
 fn unreadable(err: DoorError) -> (ReadError, bool) {
-    let passes = matches!(err.kind, Kind::Ambiguous | Kind::Other);
+    // Apache forbids what it cannot open, also where the name was free for a moment only.
+    let passes = matches!(err.kind, Kind::Ambiguous | Kind::Other | Kind::Denied);
     (err.into(), passes)
 }
 

@@ -36,9 +36,11 @@ fn main() -> ExitCode {
     }
 }
 
+type Bench = fn() -> anyhow::Result<()>;
+
 /// Those that are named, or all.
 fn run(names: &[String]) -> anyhow::Result<()> {
-    let all: [(&str, fn() -> anyhow::Result<()>); 5] = [
+    let all: [(&str, Bench); 5] = [
         ("start", start_to_healthy),
         ("health", health_while_hanging),
         ("updates", updates),
@@ -49,8 +51,9 @@ fn run(names: &[String]) -> anyhow::Result<()> {
         let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
         bail!("no benchmark `{name}`; there are: {}", known.join(", "));
     }
-    let chosen = all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
-    chosen.map(|(_, bench)| bench()).collect()
+    let mut chosen =
+        all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
+    chosen.try_for_each(|(_, bench)| bench())
 }
 
 /// From exec to a healthy node, beside from exec to a bare nats-server's /healthz.

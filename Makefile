@@ -1,5 +1,6 @@
-# Everything a developer runs. Nothing here needs root but the installing of a missing distribution package
-# (python3-pip, a C compiler, Apache, nftables, what `make vm` needs), which is announced.
+# Everything a developer runs. Root is needed to install a missing package of the distribution (python3-pip, a C
+# compiler, Apache, nftables, what `make vm` needs), which is announced, and by tests that make network namespaces and
+# mounts of their own.
 
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"

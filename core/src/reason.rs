@@ -164,6 +164,8 @@ reasons! {
     SecretsLost = "secrets_lost", "start the agent of a node that keeps a copy, or put secrets/<forest>.json back";
     /// The store is empty, and the group that it is to join has no leader yet.
     WaitsForFounder = "waits_for_founder", "wait, or start the nodes that were there before";
+    /// This node founded the forest, its store is empty, and no member reports a meta leader: waiting alone will not help.
+    FounderLost = "founder_lost", "start the nodes that hold the forest's data; if there are none, take the forest down and plant it anew (by hand: with all agents stopped, remove its entries and its file in secrets/ from the share, and secrets.json and cluster.json from each state_dir)";
     /// The store belongs to an earlier forest of the same name.
     OtherFounding = "other_founding", "save its data, move engine.data_dir aside, and let the node join empty";
     /// The group has lost too many members to go on.

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 
 use super::Forest;
-use super::growth::numbers;
+use super::growth::{numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
 fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
@@ -113,6 +113,7 @@ fn killed(victim: Victim) {
         forest.until_well();
         let published = publisher.stop();
         let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });
+        assert!(published.acknowledged.len() > 100, "{}", published.acknowledged.len());
         let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
         assert_eq!(lost, [&0; 0], "{victim:?}, round {seed}: acknowledged and gone");
         forest.stop();

@@ -67,7 +67,7 @@ fn digits_and_order_survive() {
 #[test]
 fn every_node_is_known_those_taken_out_too() {
     let text = r#"{"forests": {"grove": {"removed": {"n9": "2026-11-22T20:00:00Z"}}},
-        "nodes": {"grove": [{"id": "n1"}, {"ip": "::1"}], "wood": null}}"#;
+        "nodes": {"grove": [{"id": "n1", "ip": "::1"}], "wood": null}}"#;
     let registry = Registry::parse(text.as_bytes()).unwrap();
     assert_eq!(registry.every_node().into_iter().collect::<Vec<_>>(), ["n1", "n9"]);
     assert!(Registry::empty().every_node().is_empty());

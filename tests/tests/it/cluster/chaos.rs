@@ -98,18 +98,21 @@ fn killed(victim: Victim) {
         });
         let publisher = Publisher::start(forest.clients(), "orders.new");
         let mut told = Vec::new();
-        for _ in 0..2 {
-            forest.plant();
-            for _ in 0..random.random_range(1..4) {
+        let mut hurt = |forest: &mut Forest, times: u64| {
+            for _ in 0..times {
                 let wait = Duration::from_millis(random.random_range(0..2500));
                 moment(wait);
-                told.push(format!(
-                    "{} after {} ms",
-                    kill(&mut forest, victim, &mut random),
-                    wait.as_millis()
-                ));
+                told.push(format!("{} after {} ms", kill(forest, victim, &mut random), wait.as_millis()));
             }
+        };
+        for times in [1 + seed % 3, 1 + seed / 3 % 3] {
+            forest.plant();
+            hurt(&mut forest, times);
         }
+        forest.until_well();
+        // Of what is replicated by then nothing may be lost either.
+        raise(&client, &["orders"], 3);
+        hurt(&mut forest, 2);
         forest.until_well();
         let published = publisher.stop();
         let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });

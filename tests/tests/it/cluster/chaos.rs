@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 
 use super::Forest;
-use super::growth::numbers;
+use super::growth::{numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
 fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {

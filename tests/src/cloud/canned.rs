@@ -64,8 +64,7 @@ pub fn health(node: &str, ip: Ipv6Addr, step: &str, ill: &[[&str; 4]]) -> Value 
         ("firewall:rules", "rules"),
     ];
     for (key, unit) in keys {
-        let mut check =
-            json!({"status": "pass", "time": time, "observedValue": 1, "observedUnit": unit, "output": "well"});
+        let mut check = json!({"status": "pass", "time": time, "observedValue": 1, "observedUnit": unit, "output": "well"});
         if let Some([_, status, reason, output]) = ill.iter().find(|check| check[0] == key) {
             (check["status"], check["reason"], check["output"]) =
                 ((*status).into(), (*reason).into(), (*output).into());

@@ -74,7 +74,7 @@ impl Forest {
                 || node.health(),
                 |health| {
                     let group = &health["checks"]["nats:jetstream"][0]["observedValue"];
-                    health["status"] == "pass" && *group == size
+                    health["status"] == "pass" && health["step"] == "ready" && *group == size
                 },
             );
         }

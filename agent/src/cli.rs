@@ -32,6 +32,15 @@ pub enum Command {
     },
     /// Look at every step of `run` and do none: what would change, what would fail and why
     Check(Common),
+    /// Leave the forest for good: streams are moved to the others, then the engine ends and the entry goes
+    Leave {
+        /// Also where streams or the quorum would be lost; says what it destroyed
+        #[arg(long)]
+        force: bool,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
     /// The local /health, for a person
     Status {
         /// Wait until all is well, at most this long (like 60s), before saying how it is
@@ -71,7 +80,7 @@ impl Command {
     pub fn common(&self) -> &Common {
         match self {
             Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
-            Self::Register { common, .. } | Self::Status { common, .. } => common,
+            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Status { common, .. } => common,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod install;
+mod leave;
 mod output;
 mod preflight;
 mod register;
@@ -101,6 +102,7 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Command::Install(common) => install::run(common, environment),
         Command::Register { dry_run, common } => register::run(&settings, common, environment, *dry_run),
         Command::Check(common) => check::run(&settings, common, environment),
+        Command::Leave { force, common } => leave::run(&settings, common, *force),
         Command::Status { wait, common } => status::run(&settings, common, *wait),
     };
     result.unwrap_or_else(|failure| {

@@ -9,6 +9,7 @@ pub mod binary;
 pub mod client;
 pub mod diagnose;
 pub mod download;
+pub mod lame_duck;
 pub mod limits;
 pub mod monitor;
 pub mod nats_config;

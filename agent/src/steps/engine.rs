@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::Registry;
-use forest_core::secrets::Secrets;
+use forest_core::secrets::{Secrets, Stage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
@@ -23,7 +23,7 @@ use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
 use crate::engine::planned::{Draft, Planned};
 use crate::engine::started::Started;
-use crate::engine::{nats_server, nimsforest};
+use crate::engine::{lame_duck, nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
@@ -87,7 +87,7 @@ impl EngineStep {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
         match wanted(&self.settings, self.has_witness, seen)? {
-            Wanted::Stop(reason) => match last {
+            Wanted::Stop(reason) | Wanted::Retire(reason) => match last {
                 Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
             },
@@ -167,6 +167,16 @@ impl EngineStep {
         let run = match off_thread(move || wanted(&step.settings, step.has_witness, &known)).await? {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
+                self.stop(reason);
+                return Ok(done);
+            }
+            Wanted::Retire(reason) => {
+                if let Some(pid) = seen.engine.pid
+                    && self.settings.engine.kind == EngineKind::NatsServer
+                {
+                    lame_duck::retire(pid).await;
+                }
+                let done = format!("the engine has let its clients go, and stops: {reason}");
                 self.stop(reason);
                 return Ok(done);
             }
@@ -254,6 +264,8 @@ enum Wanted {
     Hold(Fault),
     /// It does not run, for this reason.
     Stop(String),
+    /// The same, but it lets its clients go first.
+    Retire(String),
 }
 
 /// A start, or a run, of the engine.
@@ -275,6 +287,9 @@ struct Run {
 fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
+    }
+    if let Some(since) = retired(settings, seen) {
+        return Ok(Wanted::Retire(format!("the node leaves for good, since {since}")));
     }
     let Some(read) = &seen.registry else {
         let message =
@@ -309,6 +324,13 @@ fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted,
     }
 }
 
+/// Since when this node leaves, where nothing is left on it that has to be kept.
+fn retired(settings: &Settings, seen: &Seen) -> Option<String> {
+    let leaving = seen.secrets.as_ref()?.secrets.record()?.leaving.as_ref()?;
+    let due = leaving.node == settings.node.as_str() && leaving.stage >= Stage::Stopping;
+    due.then(|| leaving.since.clone())
+}
+
 fn nats_server_plan(
     settings: &Settings,
     situation: &Situation,
@@ -317,9 +339,10 @@ fn nats_server_plan(
     limits: Limits,
 ) -> Planned {
     let (engine, listen) = (&settings.engine, settings.listen);
+    let takes_streams = record.leaving.as_ref().is_none_or(|leaving| leaving.node != settings.node.as_str());
     let config = NatsConfig {
         name: settings.node.as_str(),
-        role: Role::Engine { monitor: listen.monitor },
+        role: Role::Engine { monitor: listen.monitor, takes_streams },
         client: listen.client,
         store_dir: &engine.data_dir,
         limits,

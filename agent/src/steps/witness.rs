@@ -168,7 +168,10 @@ impl WitnessStep {
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 self.delete_stores().await?;
                 let name = duty.name.clone();
-                self.record(&seen, move |secrets| secrets.discharge_witness(&name)).await?;
+                self.record(&seen, move |secrets| {
+                    secrets.discharge_witness(&name).or_else(|| secrets.discharge_left_witness(&name))
+                })
+                .await?;
                 Ok(format!("the witness {} is discharged", duty.name))
             }
             WitnessPlan::Discharge(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),

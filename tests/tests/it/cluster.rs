@@ -4,6 +4,7 @@
 mod chaos;
 mod faults;
 mod growth;
+mod leave;
 
 use std::collections::BTreeSet;
 use std::fs;

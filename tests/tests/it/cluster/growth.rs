@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use super::Forest;
 
-fn config(name: &str, replicas: usize) -> stream::Config {
+pub(super) fn config(name: &str, replicas: usize) -> stream::Config {
     stream::Config {
         name: name.to_owned(),
         subjects: vec![format!("{name}.>")],
@@ -103,7 +103,7 @@ fn one_to_three_to_five_under_a_steady_publisher() {
 }
 
 /// Takes exactly these numbers from the work queue, in their order.
-async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive<u64>) {
+pub(super) async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive<u64>) {
     let count = numbers.clone().count();
     let batch = worker.fetch().max_messages(count).expires(Duration::from_secs(10));
     let mut messages = batch.messages().await.unwrap();

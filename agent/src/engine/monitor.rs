@@ -39,9 +39,6 @@ pub struct Varz {
     pub host: String,
     /// Port that clients connect to; 0 for ever where it is random and was asked for before it was known.
     pub port: u16,
-    /// Its tags; streams are placed by them.
-    #[serde(default)]
-    pub tags: Vec<String>,
     /// When it last read its configuration, RFC 3339.
     #[serde(default)]
     pub config_load_time: String,

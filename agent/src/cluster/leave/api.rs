@@ -27,7 +27,7 @@ pub struct Api {
 pub struct Listed {
     /// With a leader.
     pub streams: Vec<Stream>,
-    /// Without.
+    /// Without, or with two who believe to be it.
     pub missing: Vec<String>,
 }
 
@@ -63,9 +63,33 @@ impl Api {
             offset += items.len();
             let total = page.get("total").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
             if items.is_empty() || offset >= total {
-                listed.missing.sort();
-                listed.missing.dedup();
-                return Ok(listed);
+                break;
+            }
+        }
+        // An old server leaves out what nobody leads, and lists twice what two believe to lead.
+        let names = self.names().await?;
+        let led = |name: &String| listed.streams.iter().filter(|stream| stream.name == *name).count() == 1;
+        listed.missing.extend(names.into_iter().filter(|name| !led(name)));
+        listed.missing.sort();
+        listed.missing.dedup();
+        listed.streams.retain(|stream| !listed.missing.contains(&stream.name));
+        Ok(listed)
+    }
+
+    /// The names of all streams, as the meta group knows them.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn names(&self) -> Result<Vec<String>, Unanswered> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let page = self.ask("STREAM.NAMES", &json!({"offset": names.len()})).await?;
+            let found = page.get("streams").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let before = names.len();
+            names.extend(found.iter().filter_map(Value::as_str).map(str::to_owned));
+            let total = page.get("total").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+            if names.len() == before || names.len() >= total.unwrap_or_default() {
+                return Ok(names);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::cluster::leave::streams::{Order, Stay, Stream, order};
 use crate::cluster::sys::{self, Group, SysLink};
 use crate::cluster::view::SysAt;
 use crate::driver::Seen;
-use crate::engine::monitor::{Monitor, Unanswered};
+use crate::engine::monitor::Unanswered;
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
@@ -22,8 +22,11 @@ const ORDER: Duration = Duration::from_secs(5);
 /// An act goes on so long, and is then looked at again.
 const ACT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(400);
+/// Between two things asked for one stream: an old server that is asked for the next before the first is done with
+/// everywhere may leave a group without a leader (measured: lowered, and given up 0.4 s later).
+const REST: Duration = Duration::from_secs(3);
 /// A stream that was refused so often, one try a pause or more apart, is not to be moved.
-const TRIES: usize = 12;
+const TRIES: usize = 6;
 /// Streams that nobody leads for so long are not waited for any more.
 const LEADERLESS: Duration = Duration::from_secs(45);
 
@@ -42,6 +45,7 @@ pub enum Moved {
 #[derive(Debug, Default)]
 pub struct Mover {
     refusals: BTreeMap<String, (usize, String)>,
+    asked: BTreeMap<String, Instant>,
     leaderless_since: Option<Instant>,
     link: SysLink,
 }
@@ -62,7 +66,7 @@ impl Mover {
         if seen.engine.pid.is_none() {
             return Ok(if intent.force { Moved::All } else { Moved::Waits("the engine is to run first".to_owned()) });
         }
-        if settings.engine.kind == EngineKind::NatsServer && has_tags(settings).await.map_err(fault)? {
+        if settings.engine.kind == EngineKind::NatsServer && self.has_tags(settings, seen).await? {
             return Ok(Moved::Waits("the engine is to give up its tag first".to_owned()));
         }
         let api = Api::connect(client_at(settings, seen), CONNECT).await.map_err(fault)?;
@@ -119,17 +123,26 @@ impl Mover {
             let tries = self.refusals.get(&stream.name).map_or(0, |(tries, _)| *tries);
             let pinned = intent.pinned.contains_key(&stream.name);
             let turn = index + tries;
-            let due = order(&stream, Stay { goes, count: stay.len(), current: &current, pinned, turn });
+            let refused = tries > 0;
+            let due = order(&stream, Stay { goes, count: stay.len(), current: &current, pinned, refused, turn });
             if due == Order::Settled {
                 self.refusals.remove(&stream.name);
                 continue;
             }
             open.push(stream.name.clone());
-            let done = self.ask(api, goes, file, intent, &stream, &due).await?;
-            if let Err(why) = done {
-                tracing::debug!(stream = stream.name, ?due, why, "refused");
-                self.refusals.insert(stream.name, (tries + 1, why));
+            let rests = self.asked.get(&stream.name).is_some_and(|asked| asked.elapsed() < REST);
+            if due == Order::Wait || rests {
+                continue;
             }
+            self.asked.insert(stream.name.clone(), Instant::now());
+            let done = self.ask(api, goes, file, intent, &stream, &due).await?;
+            match done {
+                Ok(()) => self.refusals.remove(&stream.name),
+                Err(why) => {
+                    tracing::info!(stream = stream.name, ?due, why, "refused");
+                    self.refusals.insert(stream.name, (tries + 1, why))
+                }
+            };
         }
         Ok(open)
     }
@@ -157,9 +170,7 @@ impl Mover {
             return Ok(Err(format!("the copy ends at {}, the original at {}", stream.last_seq, pin.last_seq)));
         }
         let original = pin.map(|pin| pin.placement.clone()).unwrap_or_default();
-        if *due != Order::Wait {
-            tracing::info!(stream = stream.name, ?due, "asked");
-        }
+        tracing::info!(stream = stream.name, ?due, "asked");
         if let Err(err) = api.order(stream, due, goes, &original).await {
             return Ok(Err(err.why));
         }
@@ -198,6 +209,12 @@ impl Mover {
         self.link.client(at, &sys, ORDER).await.map_err(fault)
     }
 
+    async fn has_tags(&mut self, settings: &Settings, seen: &Seen) -> Result<bool, Fault> {
+        let client = self.sys(settings, seen).await?;
+        let tags = sys::tags(&client, settings.node.as_str(), ORDER).await.map_err(fault)?;
+        Ok(!tags.is_empty())
+    }
+
     /// Lets another server lead the meta group.
     ///
     /// # Errors
@@ -210,8 +227,7 @@ impl Mover {
     /// The names of all streams, as far as they can be had.
     pub async fn names(settings: &Settings, seen: &Seen) -> Vec<String> {
         let Ok(api) = Api::connect(client_at(settings, seen), CONNECT).await else { return Vec::new() };
-        let listed = api.list().await.unwrap_or_default();
-        listed.streams.into_iter().map(|stream| stream.name).chain(listed.missing).collect()
+        api.names().await.unwrap_or_default()
     }
 }
 
@@ -225,13 +241,6 @@ fn note(list: &mut Vec<String>, name: &str) {
     if !list.iter().any(|known| known == name) {
         list.push(name.to_owned());
     }
-}
-
-async fn has_tags(settings: &Settings) -> Result<bool, Unanswered> {
-    let monitor = Monitor::new(CONNECT)
-        .map_err(|err| Unanswered { what: "TLS".to_owned(), why: err.to_string() })?;
-    let varz = monitor.varz(settings.listen.monitor).await?;
-    Ok(!varz.tags.is_empty())
 }
 
 /// Where the engine takes clients.

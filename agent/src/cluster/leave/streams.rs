@@ -1,7 +1,8 @@
 //! What a stream needs before a node may go, from what its leader tells of it. Pure.
 //!
-//! A copy is never taken away before there is another that is current. With more replicas than nodes that stay, it is
-//! lowered first; a lone copy is moved by a placement that names another node, which is taken off again afterwards;
+//! A copy is never taken away before there is another that is current. With more replicas than nodes that stay, the
+//! one here is given up and then their number lowered: 2.9 gives it up although it refuses to, and so the right one
+//! goes; 2.15 refuses, so that the number is lowered first, and then it is given up if it is still here. A lone copy is moved by a placement that names another node, which is taken off again afterwards;
 //! one of several is given up by its peer's removal, which chooses a free node where there is one.
 
 use serde_json::Value;
@@ -107,6 +108,8 @@ pub struct Stay<'a> {
     pub current: &'a [String],
     /// Was this stream pinned by us?
     pub pinned: bool,
+    /// Was the last thing refused that was asked for it?
+    pub refused: bool,
     /// A number that differs from stream to stream and from try to try: spreads them.
     pub turn: usize,
 }
@@ -125,6 +128,8 @@ pub fn order(stream: &Stream, stay: Stay<'_>) -> Order {
             // Who leads is kept: lowered now it would be the one that goes.
             true if !stream.others.is_empty() => Order::Wait,
             _ if stream.settling => Order::Wait,
+            // Lowered with several left, the server chooses who goes.
+            _ if stay.count > 1 && stream.is_on(stay.goes) && !stay.refused => Order::GiveUp,
             _ => Order::Lower(stay.count),
         };
     }

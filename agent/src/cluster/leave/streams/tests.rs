@@ -16,8 +16,12 @@ fn stream(replicas: usize, leader: &str, others: &[(&str, bool)]) -> Stream {
 }
 
 fn due(stream: &Stream, stay: &[&str], pinned: bool) -> Order {
+    asked(stream, stay, pinned, false)
+}
+
+fn asked(stream: &Stream, stay: &[&str], pinned: bool, refused: bool) -> Order {
     let current: Vec<String> = stay.iter().map(|name| (*name).to_owned()).collect();
-    order(stream, Stay { goes: "n1", count: stay.len(), current: &current, pinned, turn: 0 })
+    order(stream, Stay { goes: "n1", count: stay.len(), current: &current, pinned, refused, turn: 0 })
 }
 
 #[test]
@@ -34,6 +38,9 @@ fn replicas_are_lowered_only_while_another_leads() {
     assert_eq!(due(&stream(2, "n1", &[("n2", false)]), &["n2"], false), Order::Wait);
     assert_eq!(due(&stream(2, "n2", &[("n1", true)]), &["n2"], false), Order::Lower(1));
     assert_eq!(due(&stream(3, "n2", &[("n3", true)]), &["n2", "n3"], false), Order::Lower(2));
+    let all = stream(3, "n2", &[("n1", true), ("n3", true)]);
+    assert_eq!(due(&all, &["n2", "n3"], false), Order::GiveUp);
+    assert_eq!(asked(&all, &["n2", "n3"], false, true), Order::Lower(2));
 }
 
 #[test]
@@ -70,6 +77,9 @@ struct World {
     leader: String,
     nodes: Vec<String>,
     pinned: bool,
+    /// Does the server refuse to give up a copy for which there is no other place?
+    strict: bool,
+    refused: bool,
 }
 
 impl World {
@@ -89,6 +99,7 @@ impl World {
 
     /// Does what a server does; a moved copy catches up before the old one goes.
     fn carry_out(&mut self, order: &Order) {
+        self.refused = false;
         match order {
             Order::Wait => self.peers.iter_mut().for_each(|peer| peer.1 = true),
             Order::Settled => {}
@@ -103,6 +114,11 @@ impl World {
                 self.peers.truncate(*count);
             }
             Order::GiveUp => {
+                let full = self.peers.len() >= self.nodes.len();
+                self.refused = full;
+                if full && self.strict {
+                    return;
+                }
                 self.peers.retain(|(name, _)| name != "n1");
                 let free = self.nodes.iter().find(|node| **node != "n1" && self.peers.iter().all(|peer| peer.0 != **node));
                 self.peers.extend(free.map(|node| (node.clone(), false)));
@@ -118,14 +134,15 @@ impl World {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    (2usize..6, 1usize..6, any::<[bool; 5]>(), any::<usize>()).prop_map(|(count, replicas, current, leader)| {
+    let parts = (2usize..6, 1usize..6, any::<[bool; 5]>(), any::<usize>(), any::<bool>());
+    parts.prop_map(|(count, replicas, current, leader, strict)| {
         let nodes: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let replicas = replicas.min(count);
         let start = leader % count;
         let peers = nodes.iter().cycle().skip(start).take(replicas).cloned().zip(current);
         let mut peers: Vec<_> = peers.collect();
         peers[0].1 = true;
-        World { replicas, leader: peers[0].0.clone(), peers, nodes, pinned: false }
+        World { replicas, leader: peers[0].0.clone(), peers, nodes, pinned: false, strict, refused: false }
     })
 }
 
@@ -136,7 +153,7 @@ proptest! {
     fn every_stream_ends_whole_without_the_node(mut world in worlds(), slow in any::<[bool; 40]>()) {
         let wanted = world.replicas.min(world.nodes.len() - 1);
         for slow in slow {
-            let due = due(&world.seen(), &world.stay(), world.pinned);
+            let due = asked(&world.seen(), &world.stay(), world.pinned, world.refused);
             if due == Order::Wait && slow {
                 continue;
             }
@@ -145,7 +162,7 @@ proptest! {
             prop_assert!(world.peers.iter().any(|(name, current)| *name == world.leader && *current), "{world:?}");
         }
         for _ in 0..20 {
-            let due = due(&world.seen(), &world.stay(), world.pinned);
+            let due = asked(&world.seen(), &world.stay(), world.pinned, world.refused);
             world.carry_out(&due);
             prop_assert!(world.whole() > 0, "{due:?} took the last: {world:?}");
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use forest_core::id::NodeId;
 
 /// Turns a bare machine into a healthy node of a NATS cluster, and keeps it one.
 #[derive(Debug, Parser)]
@@ -37,6 +38,17 @@ pub enum Command {
         /// Also where streams or the quorum would be lost; says what it destroyed
         #[arg(long)]
         force: bool,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take a node that is dead for good out of the group and the registry
+    Forget {
+        /// The dead node
+        node: NodeId,
+        /// Bring back the quorum that was lost with it; only where it will never come back
+        #[arg(long)]
+        rescue: bool,
         /// What all commands take.
         #[command(flatten)]
         common: Common,
@@ -80,7 +92,7 @@ impl Command {
     pub fn common(&self) -> &Common {
         match self {
             Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
-            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Status { common, .. } => common,
+            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Forget { common, .. } | Self::Status { common, .. } => common,
         }
     }
 }

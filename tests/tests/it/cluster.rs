@@ -46,8 +46,12 @@ impl Forest {
 
     /// Starts one more node.
     fn plant(&mut self) -> &Node {
-        let id = format!("grove-node-{}", self.nodes.len() + 1);
-        let started = node(&id, &self.server).registry(self.registry()).start();
+        self.plant_as(&format!("grove-node-{}", self.nodes.len() + 1))
+    }
+
+    /// Starts one more node, of this id.
+    fn plant_as(&mut self, id: &str) -> &Node {
+        let started = node(id, &self.server).registry(self.registry()).start();
         self.nodes.push(started);
         self.nodes.last().unwrap()
     }

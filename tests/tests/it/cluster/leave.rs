@@ -1,5 +1,9 @@
 //! A forest that gets smaller again: nodes leave it for good under load, and nothing is lost.
 
+mod chaos;
+mod dead;
+mod refused;
+
 use std::collections::HashSet;
 use std::path::Path;
 

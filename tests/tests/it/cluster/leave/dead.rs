@@ -1,0 +1,59 @@
+//! Nodes that are dead for good are forgotten, also where the quorum went with them.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use async_nats::jetstream::stream;
+use forest_tests::client::Client;
+use forest_tests::nats;
+
+use super::super::Forest;
+use super::super::growth::{config, numbers};
+
+const MESSAGES: u64 = 500;
+
+#[test]
+fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 2);
+        let client = Client::connect(&forest.clients()[1..]);
+        client.run(|js| async move {
+            let tags = vec!["node:grove-node-2".to_owned()];
+            let placement = stream::Placement { tags, ..Default::default() };
+            js.create_stream(stream::Config { placement: Some(placement), ..config("mine", 1) }).await.unwrap();
+            js.create_stream(config("ours", 2)).await.unwrap();
+            for number in 1..=MESSAGES {
+                for subject in ["mine.x", "ours.x"] {
+                    js.publish(subject, number.to_string().into()).await.unwrap().await.unwrap();
+                }
+            }
+        });
+        forest.kill_host(0);
+        let dead = Instant::now();
+        let check = forest.nodes[1].until_reason("nats:jetstream", "quorum_lost");
+        println!("{}: quorum_lost said after {:.1?}: {check}", server.display(), dead.elapsed());
+        let refused = forest.nodes[1].run(&["forget", "grove-node-1", "--json"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
+        assert_eq!(said["error"]["reason"], "quorum_lost", "{said:#}");
+        assert!(said["error"]["message"].as_str().unwrap().contains("--rescue"), "{said:#}");
+        let begun = Instant::now();
+        let output = forest.nodes[1].run(&["forget", "grove-node-1", "--rescue", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{}: rescued after {:.1?}: {told}", server.display(), begun.elapsed());
+        drop(forest.nodes.remove(0));
+        forest.until_well();
+        let all: HashSet<u64> = (1..=MESSAGES).collect();
+        for name in ["mine", "ours"] {
+            forest_tests::wait::until(&format!("{name} has a leader"), || {
+                client.run(|js| async move { js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader })
+            });
+            assert_eq!(client.run(|js| async move { numbers(&js, name).await }), all, "{name}");
+        }
+        // It goes on as any forest does.
+        forest.plant_as("grove-node-3");
+        forest.until_well();
+        forest.stop();
+    }
+}

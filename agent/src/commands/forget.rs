@@ -1,6 +1,7 @@
 //! `forest-agent forget NODE`: records that a node is dead for good; the agents of those who stay take it out of the
 //! group and of the registry. With `--rescue` it first brings back the quorum that went with it.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use tokio::time::Instant;
 use super::output::{explain, print, print_json};
 use super::{CommandResult, Environment, Failure, block_on, register, status};
 use crate::cli::Common;
-use crate::cluster::leave::api::Api;
+use crate::cluster::leave::api::{Api, Listed};
+use crate::cluster::leave::streams::Order;
 use crate::cluster::rescue::{self, Rescued};
-use crate::engine::monitor::Monitor;
+use crate::engine::monitor::{Monitor, Unanswered};
 use crate::fault::Fault;
 use crate::files::private_dir;
 use crate::health::client;
@@ -33,6 +35,8 @@ use crate::steps::{self, Registrar, SecretsKeeper};
 const PAUSE: Duration = Duration::from_millis(300);
 /// Longer than taking a node out takes; what is not done then goes on without this command.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Once the node is out, its streams are waited for so long: one whose only copy was there never finds a leader.
+const STREAMS: Duration = Duration::from_secs(20);
 const ASK: Duration = Duration::from_secs(3);
 
 pub(super) fn run(
@@ -69,6 +73,7 @@ struct Forget<'a> {
 struct Told {
     already: bool,
     rescued: Option<Rescued>,
+    lowered: BTreeSet<String>,
     leaderless: Vec<String>,
 }
 
@@ -76,7 +81,7 @@ impl Told {
     fn json(&self, settings: &Settings, node: &NodeId) -> Value {
         json!({
             "forest_id": settings.forest.as_str(), "node_id": node.as_str(), "status": "forgotten",
-            "rescued": self.rescued.map(Rescued::as_str), "leaderless": self.leaderless, "error": null,
+            "rescued": self.rescued.map(Rescued::as_str), "lowered": self.lowered, "leaderless": self.leaderless, "error": null,
         })
     }
 
@@ -90,7 +95,14 @@ impl Told {
             [] => String::new(),
             streams => format!("\nstreams without a leader, whose only copy may have been there: {}", streams.join(", ")),
         };
-        format!("{rescued}{node} is out of the group and of forest {forest}{leaderless}")
+        let lowered = match self.lowered.len() {
+            0 => String::new(),
+            _ => {
+                let streams = self.lowered.iter().cloned().collect::<Vec<_>>().join(", ");
+                format!("\nwith fewer replicas now, for fewer nodes stay: {streams}")
+            }
+        };
+        format!("{rescued}{node} is out of the group and of forest {forest}{lowered}{leaderless}")
     }
 }
 
@@ -116,8 +128,8 @@ impl Forget<'_> {
             Some(_) => None,
             None => Some(self.bring_back(&dir, &record).await?),
         };
-        self.follow(&dir).await?;
-        Ok(Told { already: false, rescued, leaderless: self.leaderless().await })
+        let lowered = self.follow(&dir).await?;
+        Ok(Told { already: false, rescued, lowered, leaderless: self.listed().await.unwrap_or_default().missing })
     }
 
     async fn read(&self, dir: &ShareDir) -> Result<(Registry, Record), Failure> {
@@ -187,12 +199,23 @@ impl Forget<'_> {
         Ok(Rescued::ByStandIn)
     }
 
-    async fn follow(&self, dir: &ShareDir) -> Result<(), Failure> {
+    /// Until the agents have taken it out, and no stream wants more replicas than there are nodes: what is lowered
+    /// while a server stands in for the dead one needs that one no more.
+    async fn follow(&self, dir: &ShareDir) -> Result<BTreeSet<String>, Failure> {
         let until = Instant::now() + PATIENCE;
+        let (mut lowered, mut open, mut asked) = (BTreeSet::new(), true, Instant::now());
         while Instant::now() < until {
             let (registry, record) = self.read(dir).await?;
-            if self.is_out(&registry, &record) {
-                return Ok(());
+            if !open && self.is_out(&registry, &record) {
+                return Ok(lowered);
+            }
+            let others = registry.entries(&self.settings.forest).into_iter().filter(|entry| entry.id != self.node.as_str());
+            open = match self.lower(others.count().max(1), &mut lowered).await {
+                Ok(open) => open && asked.elapsed() < STREAMS,
+                Err(_) => true,
+            };
+            if record.leaving.is_some() {
+                asked = Instant::now();
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -200,8 +223,24 @@ impl Forget<'_> {
         Err(Fault::new(Reason::Leaving, message).into())
     }
 
-    async fn leaderless(&self) -> Vec<String> {
-        let Ok(api) = Api::connect(self.settings.listen.client, ASK).await else { return Vec::new() };
-        api.list().await.unwrap_or_default().missing
+    async fn listed(&self) -> Result<Listed, Unanswered> {
+        Api::connect(self.settings.listen.client, ASK).await?.list().await
+    }
+
+    /// `true`: some stream wants more still, or has no leader.
+    async fn lower(&self, count: usize, lowered: &mut BTreeSet<String>) -> Result<bool, Unanswered> {
+        let api = Api::connect(self.settings.listen.client, ASK).await?;
+        let listed = api.list().await?;
+        let mut open = !listed.missing.is_empty();
+        for stream in listed.streams.iter().filter(|stream| stream.replicas > count) {
+            open = true;
+            let leads = stream.leader.as_deref() == Some(self.node.as_str());
+            let order = if leads { Order::StepDown } else { Order::Lower(count) };
+            // An old server may refuse what it does; what it is then says.
+            if api.order(stream, &order, self.node.as_str(), &Value::Null).await.is_ok() && !leads {
+                lowered.insert(stream.name.clone());
+            }
+        }
+        Ok(open)
     }
 }

@@ -103,6 +103,9 @@ impl WitnessStep {
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {
                 let planned = self.planned(&situation, seen, duty)?;
+                if self.is_anothers(seen, duty) {
+                    return differs(format!("a witness of another name makes way for {}", duty.name));
+                }
                 let asked = self.last().want == Some(Want::Run(planned.command.clone()));
                 if !planned.is_written() || !asked {
                     return differs(format!("the witness {} is not as it should be yet", duty.name));
@@ -188,7 +191,16 @@ impl WitnessStep {
         format!("the witness is to stop: {reason}")
     }
 
+    /// What runs cannot be this one: the store of a witness is made before its first start.
+    fn is_anothers(&self, seen: &Seen, duty: &Duty) -> bool {
+        seen.witness.active && !witness::store_dir(&self.settings, &duty.name).exists()
+    }
+
     async fn run(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<String, Fault> {
+        let (step, known, name) = (self.clone(), seen.clone(), duty.clone());
+        if off_thread(move || Ok(step.is_anothers(&known, &name))).await? {
+            return Ok(self.stop(&format!("it makes way for {}", duty.name)));
+        }
         let planned = self.planned(situation, seen, duty)?;
         let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
         off_thread(move || {

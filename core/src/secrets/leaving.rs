@@ -135,20 +135,22 @@ impl Secrets {
         Self::of(text).ok()
     }
 
-    /// `heir` runs a server under the name that the dead `node` or its witness had, to bring back the quorum that went
-    /// with it; `None` where `node` does not leave.
+    /// `heir` runs a server under the name of the dead `node`, as its witness, to bring back the quorums that went with
+    /// it: the meta group's and those of its streams. `None` where `node` does not leave, or another keeps a witness.
     #[must_use]
     pub fn stand_in(&self, node: &NodeId, heir: &NodeId) -> Option<Self> {
-        self.leaving(node.as_str())?;
+        let leaving = self.leaving(node.as_str())?;
         let record = self.record()?;
-        let duty = match &record.witness {
-            Some(duty) if duty.node == node.as_str() => Duty { node: heir.to_string(), ..duty.clone() },
-            Some(_) => return None,
-            None => Duty { node: heir.to_string(), name: node.to_string(), epoch: self.epoch() },
-        };
+        let before = record.witness.clone();
+        if before.as_ref().is_some_and(|duty| duty.node != node.as_str()) {
+            return None;
+        }
+        let (node, name, epoch) = (heir.to_string(), node.to_string(), self.epoch());
         let mut text = self.text.clone();
-        text.insert("witness".to_owned(), duty_json(Some(&duty)));
-        text.insert("stand_in".to_owned(), duty.name.into());
+        text.insert("witness".to_owned(), duty_json(Some(&Duty { node, name: name.clone(), epoch })));
+        text.insert("witness_epoch".to_owned(), epoch.into());
+        text.insert("stand_in".to_owned(), name.into());
+        text.insert("leaving".to_owned(), Leaving { witness: before.or(leaving.witness.clone()), ..leaving }.json());
         Self::of(text).ok()
     }
 
@@ -222,9 +224,13 @@ mod tests {
         let dead = founded().forget(&one, Timestamp::UNIX_EPOCH).unwrap();
         let back = dead.stand_in(&one, &two).unwrap();
         let duty = back.record().unwrap().witness.clone().unwrap();
-        assert_eq!((duty.node.as_str(), duty.name.as_str()), ("n2", "w-n1-1"));
-        let gone = dead.discharge_witness("w-n1-1").unwrap();
-        assert_eq!(gone.stand_in(&one, &two).unwrap().record().unwrap().witness.as_ref().unwrap().name, "n1");
+        assert_eq!((duty.node.as_str(), duty.name.as_str()), ("n2", "n1"));
+        assert_eq!(leaving(&back).unwrap().witness.unwrap().name, "w-n1-1", "it is still counted");
+        assert_eq!(back.record().unwrap().stand_in.as_deref(), Some("n1"));
+        assert_eq!(back.stand_in(&one, &two), None, "it stands in already");
+        let left = back.left(&one, &two).unwrap();
+        assert_eq!(left.record().unwrap().stand_in, None);
+        assert_eq!(left.record().unwrap().witness.as_ref().unwrap().name, "n1", "it goes on as the witness");
     }
 
     #[test]

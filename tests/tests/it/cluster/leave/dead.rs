@@ -16,9 +16,15 @@ const MESSAGES: u64 = 500;
 fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
     for server in nats::servers() {
         let mut forest = Forest::grown(&server, 2);
-        let client = Client::connect(&forest.clients()[1..]);
+        let record = forest.record();
+        let (founder, keeper) = (record["founder"].as_str().unwrap(), &record["witness"]["node"]);
+        assert_eq!(keeper, founder);
+        let dies = forest.nodes.iter().position(|node| node.id == founder).unwrap();
+        let stays = 1 - dies;
+        let id = forest.nodes[stays].id.clone();
+        let client = Client::connect(&[forest.nodes[stays].client_address()]);
         client.run(|js| async move {
-            let tags = vec!["node:grove-node-2".to_owned()];
+            let tags = vec![format!("node:{id}")];
             let placement = stream::Placement { tags, ..Default::default() };
             js.create_stream(stream::Config { placement: Some(placement), ..config("mine", 1) }).await.unwrap();
             js.create_stream(config("ours", 2)).await.unwrap();
@@ -28,21 +34,21 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
                 }
             }
         });
-        forest.kill_host(0);
+        forest.kill_host(dies);
         let dead = Instant::now();
-        let check = forest.nodes[1].until_reason("nats:jetstream", "quorum_lost");
+        let check = forest.nodes[stays].until_reason("nats:jetstream", "quorum_lost");
         println!("{}: quorum_lost said after {:.1?}: {check}", server.display(), dead.elapsed());
-        let refused = forest.nodes[1].run(&["forget", "grove-node-1", "--json"]);
+        let refused = forest.nodes[stays].run(&["forget", founder, "--json"]);
         assert_eq!(refused.status.code(), Some(1));
         let said: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
         assert_eq!(said["error"]["reason"], "quorum_lost", "{said:#}");
         assert!(said["error"]["message"].as_str().unwrap().contains("--rescue"), "{said:#}");
         let begun = Instant::now();
-        let output = forest.nodes[1].run(&["forget", "grove-node-1", "--rescue", "--json"]);
+        let output = forest.nodes[stays].run(&["forget", founder, "--rescue", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         println!("{}: rescued after {:.1?}: {told}", server.display(), begun.elapsed());
-        drop(forest.nodes.remove(0));
+        drop(forest.nodes.remove(dies));
         forest.until_well();
         let all: HashSet<u64> = (1..=MESSAGES).collect();
         for name in ["mine", "ours"] {

@@ -15,7 +15,7 @@ THREADS = RUST_TEST_THREADS=3
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## one node, then a forest of three, on this machine, with a real nats-server
+demo: tools ## a forest of three on this machine, and what a node is made of, with a real nats-server
 	cargo build -q --locked --workspace --bins
 	$(NATS) target/debug/demo
 
@@ -30,7 +30,7 @@ chaos: tools ## twenty forests planted at one moment, fifty that grow under kill
 	cargo build -q --locked --workspace --bins
 	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
 
-vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM=NAME plays one)
+vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM="NAME…" plays those, `classic` only so)
 	@tools/install.sh vm
 	cargo build -q --locked --workspace --bins
 	$(NATS) tools/vm.sh $(VM)
@@ -49,9 +49,9 @@ deny: build-tools ## dependencies: banned crates, licences, sources
 	@tools/install.sh deny
 	.tools/cargo-deny-* --locked check bans licenses sources
 
-bench: test-tools ## figures, in a release build
+bench: test-tools ## figures, in a release build (BENCH=plant: that one alone)
 	cargo build -q --release --locked --workspace --bins
-	$(NATS) target/release/bench
+	$(NATS) target/release/bench $(BENCH)
 
 tools: build-tools ## put the nats-servers of the tests into .tools/
 	@tools/install.sh nats

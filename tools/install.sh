@@ -23,6 +23,11 @@ as_root() {
 apt_install() {
     command -v apt-get >/dev/null || { say "$1 is missing; install it with this system's package manager"; exit 1; }
     fresh_lists "$1"
+    apt_get "$1" || { as_root apt-get update -q; apt_get "$1"; }
+}
+
+# apt_get PACKAGE: where the lists are older than the archive, they name files that are gone: then it fails.
+apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1"
 }
 

@@ -33,7 +33,8 @@ modules=$(echo /usr/lib/uml/modules/*)
 
 certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=box.test \
-        -addext "subjectAltName=DNS:box.test,IP:$BOX" -keyout "$tmp/box.key" -out "$tmp/box.crt" 2>/dev/null
+        -addext "subjectAltName=DNS:box.test,IP:$BOX" -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$tmp/box.key" -out "$tmp/box.crt" 2>/dev/null
     chmod 600 "$tmp/box.key"
     cp "$tmp/box.crt" "$root/usr/local/share/ca-certificates/box.crt"
     chroot "$root" update-ca-certificates >&2

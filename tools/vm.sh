@@ -2,16 +2,42 @@
 # `make vm`: the scenarios on virtual machines (tests/src/bin/vm), in namespaces of their own. When this ends, by
 # itself or interrupted, the kernel ends everything in them: guests, servers, networks, mounts.
 #
-#   tools/vm.sh [SCENARIO…]      all that are there, or those named
+#   tools/vm.sh [SCENARIO…]      those named, one after another; or all that are played unasked, in two lanes at once
 set -eu
 cd "$(dirname "$0")/.."
 
-[ "$(id -u)" = 0 ] || { echo "vm: namespaces, taps and mounts need root: run it as root" >&2; exit 1; }
+# Namespaces, taps, mounts and the building of the image need root.
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "vm: namespaces, taps and mounts need root: run it as root" >&2; exit 1; }
+    echo "vm: namespaces, taps and mounts need root: going on by sudo" >&2
+    exec sudo --preserve-env=FOREST_TEST_NATS,FOREST_VM_ROUNDS,FOREST_VM_SEED "$0" "$@"
+fi
 image=$(tools/vm-image.sh)
-# The first process of a process namespace ignores the keyboard unless it says otherwise: the shell says so.
-exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -c '
-    trap "exit 130" INT TERM HUP
-    mount -t tmpfs -o size=8G,mode=0755 tmpfs /mnt
-    target/debug/vm "$@" &
-    wait $!
-' vm /mnt "$image" "$PWD/target/vm/kept" "$@"
+# What the laptop of the scenarios trusts.
+export SSL_CERT_FILE="$image/box.crt"
+
+# lane [WORD…]: the scenarios that the words choose, in place of this shell.
+lane() {
+    # The first process of a process namespace ignores the keyboard unless it says otherwise: the shell says so.
+    exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -c '
+        trap "exit 130" INT TERM HUP
+        mount -t tmpfs -o size=8G,mode=0755 tmpfs /mnt
+        target/debug/vm "$@" &
+        wait $!
+    ' vm /mnt "$image" "$PWD/target/vm/kept" "$@"
+}
+
+[ $# -eq 0 ] || lane "$@"
+
+# Most of a scenario is waiting: for a boot, an outage, a patience. What the second lane says comes after the first's.
+mkdir -p target/vm
+said=target/vm/second-lane.log
+lane --lane 2 >"$said" 2>&1 &
+second=$!
+trap 'kill "$second" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM HUP
+failed=0
+(lane --lane 1) || failed=1
+wait "$second" || failed=1
+cat "$said"
+exit "$failed"

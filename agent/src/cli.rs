@@ -42,6 +42,15 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Restart the engine by what is configured now; its clients are told to go elsewhere first
+    Restart {
+        /// Wait at most this long until it is well
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "180s")]
+        wait: Duration,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
     /// Take a node that is dead for good out of the group and the registry
     Forget {
         /// The dead node
@@ -92,7 +101,7 @@ impl Command {
     pub fn common(&self) -> &Common {
         match self {
             Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
-            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Forget { common, .. } | Self::Status { common, .. } => common,
+            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Restart { common, .. } | Self::Forget { common, .. } | Self::Status { common, .. } => common,
         }
     }
 }

@@ -38,7 +38,8 @@ impl Fault {
     /// The same fault, of which strangers get to read `public` instead of the message.
     #[must_use]
     pub fn withhold(mut self, public: impl Into<String>) -> Self {
-        self.public = Some(public.into());
+        // A remedy follows, in the same sentence.
+        self.public = Some(public.into().trim_end_matches('.').to_owned());
         self
     }
 

@@ -1,5 +1,6 @@
 //! The prober: asks the engine and knocks at the peers, again and again, and tells the driver. It changes nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +64,14 @@ impl Observation {
         engine.is_some_and(|engine| crate::engine::verdict::jetstream_check(engine).reason.is_none())
     }
 
+    /// Does the server take clients and follow a meta leader elsewhere, whom none of its clients can ask anything?
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        let elsewhere = self.view.own_leader.as_ref().is_some_and(|leader| leader != engine.node.as_str());
+        elsewhere && engine.round_trip.is_ok() && engine.api.is_err()
+    }
+
     /// Does the engine answer as it should?
     #[must_use]
     pub fn engine_is_well(&self) -> bool {
@@ -115,17 +124,23 @@ pub async fn run(
     let target = target(&settings);
     let mut link = SysLink::default();
     let mut eager = 0;
+    // Those to whom a route stood at the last look.
+    let mut routed: BTreeSet<String> = BTreeSet::new();
     loop {
         let pid = *running.borrow_and_update();
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
         let engine = async { if pid.is_some() { Some(probe.look(&target).await) } else { None } };
-        let (engine, knocks) = tokio::join!(engine, join_all(targets.iter().map(knock)));
+        let (engine, knocks) = tokio::join!(
+            engine,
+            join_all(targets.iter().map(|peer| reach(peer, routed.contains(&peer.node))))
+        );
         let sys = SysAt::of(&settings, &known);
         let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
         let peers = targets.into_iter().zip(knocks);
         let peers = join_all(peers.map(|(peer, knock)| judge(&monitor, peer, knock, routes))).await;
+        routed = peers.iter().filter(|peer| peer.route).map(|peer| peer.node.clone()).collect();
         let observation = Observation { engine, peers, view, at: Instant::now() };
         let well = observation.engine_is_well() && observation.jetstream_is_well();
         let starting = observation.engine.is_some() && !well;
@@ -151,13 +166,20 @@ fn target(settings: &Settings) -> Target {
     Target { node: settings.node.clone(), monitor: settings.listen.monitor, client }
 }
 
-/// Does the peer's cluster port answer? `Err` says what came instead.
-async fn knock(target: &PeerTarget) -> Result<(), String> {
-    let port = target.cluster;
-    match tokio::time::timeout(DEADLINE, TcpStream::connect((target.ip, port))).await {
+/// Does the peer's cluster port answer? `Err` says what came instead. Where a route stands it is enough that the
+/// same server's monitoring port answers: every knock at the cluster port leaves two lines in the peer's log.
+async fn reach(target: &PeerTarget, routed: bool) -> Result<(), String> {
+    if routed && knock(target.ip, target.monitor, DEADLINE / 2).await.is_ok() {
+        return Ok(());
+    }
+    knock(target.ip, target.cluster, DEADLINE).await
+}
+
+async fn knock(ip: IpAddr, port: u16, deadline: Duration) -> Result<(), String> {
+    match tokio::time::timeout(deadline, TcpStream::connect((ip, port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(err)) => Err(format!("TCP {port}: {err}")),
-        Err(_) => Err(format!("TCP {port}: no answer within {} s", DEADLINE.as_secs())),
+        Err(_) => Err(format!("TCP {port}: no answer within {} s", deadline.as_secs())),
     }
 }
 

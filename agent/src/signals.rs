@@ -2,8 +2,9 @@
 //!
 //! They are blocked in every thread from the agent's first moment, and taken from the kernel's queue one by one.
 //! What is blocked, and what waits in the queue, survives an exec: a TERM that comes while a newer agent takes
-//! this process over is found by that one. (The standard library's `exec` unblocks all signals on its way, so a
-//! newer agent is executed by [`execute`].) Children start with nothing blocked: the standard library sees to it.
+//! this process over is found by that one. (A newer agent is executed by [`execute`], which leaves them blocked.)
+//! Children must start with nothing blocked, and the standard library hands the mask on: they are started within
+//! [`unblocked`]. What comes in that moment finds a handler, which asks for the same as the queue does.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -14,9 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -35,7 +37,7 @@ impl Signals {
     /// # Errors
     /// What the kernel says.
     pub fn block() -> io::Result<Self> {
-        let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let mask = ours();
         mask.thread_block()?;
         Ok(Self { mask, stop: Arc::default() })
     }
@@ -51,9 +53,10 @@ impl Signals {
     pub fn listen(&self, requests: mpsc::UnboundedSender<Request>) -> io::Result<Listener> {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let queue = AsyncFd::new(SignalFd::with_flags(&self.mask, flags)?)?;
+        let mut handlers = Handlers::install()?;
         let stop = Arc::clone(&self.stop);
         Ok(Listener(tokio::spawn(async move {
-            let Err(err) = hand_on(&queue, &stop, &requests).await;
+            let Err(err) = hand_on(&queue, &mut handlers, &stop, &requests).await;
             tracing::error!("signals are not heard any more: {err}");
         })))
     }
@@ -78,20 +81,68 @@ impl Listener {
     }
 }
 
-async fn hand_on(
-    queue: &AsyncFd<SignalFd>,
-    stop: &AtomicBool,
-    requests: &mpsc::UnboundedSender<Request>,
-) -> io::Result<Infallible> {
+fn ours() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+/// Carries out `start` with the signals unblocked in this thread alone, for the child that it starts.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unblocked<T>(start: impl FnOnce() -> T) -> io::Result<T> {
+    let before = ours().thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+    let started = start();
+    before.thread_set_mask()?;
+    Ok(started)
+}
+
+/// For what comes while a child is being started.
+struct Handlers {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+}
+
+impl Handlers {
+    fn install() -> io::Result<Self> {
+        let [term, int, hup] = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        Ok(Self { term: signal(term)?, int: signal(int)?, hup: signal(hup)? })
+    }
+
+    /// Cancel safe, as each of the three is.
+    async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.term.recv() => Request::Stop,
+            _ = self.int.recv() => Request::Stop,
+            _ = self.hup.recv() => Request::Reload,
+        }
+    }
+}
+
+async fn next(queue: &AsyncFd<SignalFd>) -> io::Result<Request> {
     loop {
         let mut ready = queue.readable().await?;
         let Some(info) = queue.get_ref().read_signal()? else {
             ready.clear_ready();
             continue;
         };
-        let request = match i32::try_from(info.ssi_signo).map(Signal::try_from) {
+        return Ok(match i32::try_from(info.ssi_signo).map(Signal::try_from) {
             Ok(Ok(Signal::SIGHUP)) => Request::Reload,
             _ => Request::Stop,
+        });
+    }
+}
+
+async fn hand_on(
+    queue: &AsyncFd<SignalFd>,
+    handlers: &mut Handlers,
+    stop: &AtomicBool,
+    requests: &mpsc::UnboundedSender<Request>,
+) -> io::Result<Infallible> {
+    loop {
+        let request = tokio::select! {
+            request = next(queue) => request?,
+            request = handlers.next() => request,
         };
         if request == Request::Stop {
             stop.store(true, Ordering::Release);

@@ -128,9 +128,8 @@ fn varz(_settings: &Settings) -> Value {
 fn health(settings: &Settings, engine: i32) -> Value {
     let node = settings.text("node_id");
     let ill = is("FAKE_WARN", &node);
-    let well =
-        json!([{"status": "pass", "time": "2026-11-22T20:16:55Z", "observedValue": 1, "observedUnit": "x"}]);
-    let bad = json!([{"status": "warn", "time": "2026-11-22T20:16:55Z", "observedValue": null, "observedUnit": "x",
+    let well = |unit: &str| json!([{"status": "pass", "time": "2026-11-22T20:16:55Z", "observedValue": 1, "observedUnit": unit}]);
+    let bad = json!([{"status": "warn", "time": "2026-11-22T20:16:55Z", "observedValue": null, "observedUnit": "nodes",
                       "reason": "jetstream_no_leader", "output": "no leader here"}]);
     json!({
         "status": if ill { "warn" } else { "pass" }, "version": "1", "releaseId": "0", "serviceId": node,
@@ -138,8 +137,9 @@ fn health(settings: &Settings, engine: i32) -> Value {
         "uptime_seconds": 1, "step": "ready",
         "engine": {"kind": "nats-server", "version": null, "pid": engine, "restarts": 0, "last_exit": null, "log_tail": []},
         "checks": {
-            "engine:process": well, "nats:server": well, "nats:jetstream": if ill { &bad } else { &well },
-            "peers:reachable": well, "registry:entry": well, "share:mounted": well, "firewall:rules": well,
+            "engine:process": well("pid"), "nats:server": well("ms"),
+            "nats:jetstream": if ill { bad } else { well("nodes") }, "peers:reachable": well("peers"),
+            "registry:entry": well("s"), "share:mounted": well("ms"), "firewall:rules": well("rules"),
         },
     })
 }

@@ -46,6 +46,8 @@ pub enum Command {
     Plant(Plant),
     /// Show how loaded a forest is; add nodes; start dead ones
     Grow(Grow),
+    /// Let nodes leave a forest for good: what they alone have is moved first
+    Shrink(Shrink),
     /// Take a forest down: processes, data, everything
     Teardown {
         /// The forest
@@ -155,6 +157,9 @@ pub struct Grow {
     /// With --auto: never more than this many in all
     #[arg(long, value_name = "N", default_value_t = 10, requires = "auto")]
     pub max_nodes: u8,
+    /// With --auto: no further node within so long after the last one that was added
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "auto")]
+    pub cooldown: u32,
     /// The average CPU load, in percent, from which a forest counts as loaded
     #[arg(long, value_name = "PCT", default_value_t = 80.0, value_parser = percent)]
     pub threshold: f64,
@@ -164,6 +169,19 @@ pub struct Grow {
     /// How long to wait until all nodes are healthy
     #[command(flatten)]
     pub timeout: Timeout,
+}
+
+/// `shrink`
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// The forest
+    pub forest: String,
+    /// The nodes that leave, one after the other
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// Also where streams or the quorum are lost; a node that is dead is given up
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `logs`

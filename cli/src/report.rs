@@ -2,6 +2,7 @@
 //! the nodes' answers to them.
 
 use forest_core::health::Status;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -229,6 +230,16 @@ pub fn wants_another(report: &GrowReport, max_nodes: u8) -> bool {
     report.cpu_high && report.total_nodes < usize::from(max_nodes)
 }
 
+/// For how many more seconds is no node added, `cooldown` seconds after the last one?
+#[must_use]
+pub fn cooling(grown_at: Option<Timestamp>, cooldown: u32, now: Timestamp) -> Option<i64> {
+    let until = grown_at?.checked_add(SignedDuration::from_secs(i64::from(cooldown))).ok()?;
+    // A clock that was set back makes nobody wait for longer.
+    let left = until.duration_since(now).as_secs_f64().ceil().min(f64::from(cooldown));
+    #[expect(clippy::cast_possible_truncation, reason = "at most what u32 holds")]
+    (left > 0.0).then_some(left as i64)
+}
+
 fn megabytes(bytes: f64) -> f64 {
     bytes / 1_048_576.0
 }
@@ -269,6 +280,17 @@ mod tests {
         assert_eq!(report.nodes[2].error.as_deref(), Some("nobody"));
         let silent = grow("grove", &[look(1, None)], 0.0);
         assert_eq!((silent.avg_cpu_percent, silent.cpu_high), (0.0, false));
+    }
+
+    #[test]
+    fn after_a_growth_the_next_waits() {
+        let now: Timestamp = "2026-11-22T20:16:55Z".parse().unwrap();
+        let ago = |seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok();
+        assert_eq!(cooling(None, 300, now), None);
+        assert_eq!(cooling(ago(0), 0, now), None);
+        assert_eq!(cooling(ago(299), 300, now), Some(1));
+        assert_eq!(cooling(ago(300), 300, now), None);
+        assert_eq!(cooling(ago(-10_000), 300, now), Some(300));
     }
 
     #[test]

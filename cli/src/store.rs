@@ -4,11 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use forest_core::id::ForestId;
 use forest_core::reason::Reason;
 use forest_core::registry::{
-    Document as _, Door, DoorError, Files, FsDoor, Limits, Outcome, Owner, Queue, ReadError, Registry,
+    Document as _, Door, DoorError, Files, FsDoor, Kind, Limits, Outcome, Owner, Queue, ReadError, Registry,
     SystemClock, UpdateError, UpdateOptions, read, update,
 };
+
+use forest_core::secrets;
 
 use crate::config::RegistryAt;
 use crate::failure::{Failure, chain};
@@ -85,6 +88,32 @@ impl Store {
             Err(UpdateError::Door(err)) => Err(failed(&err)),
             Err(err) => Err(Failure::new(err.reason().unwrap_or(Reason::RegistryWrite), self.sentence(&err))),
         }
+    }
+
+    /// Deletes the secrets of `forest`, every copy of them; that there are none is no failure.
+    ///
+    /// # Errors
+    /// [`Failure`] naming what cannot be deleted.
+    pub fn forget_secrets(&self, forest: &ForestId) -> Result<(), Failure> {
+        let files = secrets::files(forest);
+        let copies = format!("{}.corrupt-", files.file);
+        let names = match self.door.list(secrets::DIR) {
+            Ok(names) => names,
+            Err(err) if err.kind == Kind::NotFound => return Ok(()),
+            Err(err) => return Err(failed(&err)),
+        };
+        let paths = names.into_iter().map(|name| format!("{}/{name}", secrets::DIR));
+        let of_it =
+            |path: &String| *path == files.file || *path == files.last_good || path.starts_with(&copies);
+        for path in paths.filter(of_it) {
+            match self.door.remove(&path) {
+                Err(err) if err.kind != Kind::NotFound => return Err(failed(&err)),
+                _ => {}
+            }
+        }
+        // Only an empty one goes.
+        let _ = self.door.rmdir(secrets::DIR);
+        Ok(())
     }
 
     fn sentence(&self, err: &dyn std::error::Error) -> String {

@@ -89,6 +89,24 @@ impl Ui {
         Err(Failure::new(Reason::ConfirmationNeeded, "not confirmed: nothing was done"))
     }
 
+    /// Is there a person to ask, who did not say not to?
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        !self.yes && !self.json && self.terminal && io::stdin().is_terminal()
+    }
+
+    /// Asks a question that `y` says yes to. Nobody there to ask, or told to ask nothing: no.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> bool {
+        if !self.may_ask() {
+            return false;
+        }
+        note(&format!("{question} [y/N] "), "");
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
     /// Prints a line of a stream, such as a log. `false`: nobody reads any more.
     #[must_use]
     pub fn stream(&self, json: &Value, text: &str) -> bool {

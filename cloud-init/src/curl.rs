@@ -6,8 +6,7 @@ use secrecy::ExposeSecret;
 use crate::plan::UserData;
 
 /// What curl says on stderr where it fails, and only there: the URL, which its own message leaves out.
-const COMPLAINT: &str =
-    r"%{onerror}%{stderr}forest-agent was not fetched from %{url_effective}: %{errormsg}\n";
+const COMPLAINT: &str = r"%{onerror}%{stderr}forest-agent was not fetched from %{url_effective}: %{errormsg} (401: wrong user or password, 404: no such file)\n";
 
 /// The text of curl's config file.
 pub(crate) fn config(plan: &UserData) -> String {

@@ -98,8 +98,11 @@ impl Lab {
         ip(&[&["netns", "exec", &host], command].concat())
     }
 
-    /// Carries out `work` in a thread on host `n`; a socket stays there.
-    fn inside<T: Send>(&self, n: usize, work: impl FnOnce() -> T + Send) -> T {
+    /// Carries out `work` in a thread on host `n`; a socket stays there, and so do the threads that it starts.
+    ///
+    /// # Panics
+    /// If the host is not there.
+    pub fn inside<T: Send>(&self, n: usize, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.host(n))).expect("the host is there");
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {

@@ -22,6 +22,7 @@ use super::mark;
 use super::process;
 use super::record::{ProcessId, Record, Records};
 use super::token;
+use crate::signals::unblocked;
 
 /// Why a command cannot be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,8 @@ impl Thread {
         // Held by the child as well, until its exec; without it only a kill at this very moment goes unseen.
         let _mark = mark::take(&self.mark)
             .inspect_err(|err| tracing::warn!(path = %self.mark.display(), %err, "cannot mark a start"));
-        let child = std::process::Command::new(&command.program)
+        let mut process = std::process::Command::new(&command.program);
+        process
             .args(&command.args)
             .env_clear()
             .envs(self.base.iter().cloned())
@@ -157,9 +159,8 @@ impl Thread {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log2)
-            .process_group(0)
-            .spawn()
-            .map_err(|err| refused(command, &err))?;
+            .process_group(0);
+        let child = unblocked(|| process.spawn()).flatten().map_err(|err| refused(command, &err))?;
         hold(child).map_err(|err| refused(command, &err))
     }
 }

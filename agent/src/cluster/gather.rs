@@ -1,25 +1,29 @@
 //! The health of the whole forest, gathered by one question: every agent answers a subject of the system account,
-//! through its own server. Whoever does not answer in time is named as silent.
+//! through its own server. NimsForest's servers have no user of that account: there each agent is asked over HTTP.
+//! Whoever does not answer in time is named as silent.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
+use forest_core::address::Address;
 use forest_core::health::HealthReport;
+use forest_core::registry::Entry;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::cluster::situation::members;
 use crate::cluster::sys::SysLink;
 use crate::cluster::view::SysAt;
 use crate::driver::Seen;
 use crate::engine::monitor::Unanswered;
-use crate::health::{Audience, Forest, Snapshot, report};
-use crate::settings::Settings;
+use crate::health::{Audience, Forest, Snapshot, client, report};
+use crate::settings::{EngineKind, Settings};
 
 /// How long the slowest answer is waited for.
 const GATHER: Duration = Duration::from_secs(1);
@@ -74,7 +78,7 @@ impl Gatherer {
 
     async fn client(&self) -> Result<Client, Unanswered> {
         let sys = SysAt::of(&self.settings, &self.seen.borrow());
-        let SysAt { at, sys } = sys.ok_or_else(|| Unanswered {
+        let SysAt { at, sys, .. } = sys.ok_or_else(|| Unanswered {
             what: "the system account".to_owned(),
             why: "no server here takes questions yet".to_owned(),
         })?;
@@ -99,13 +103,30 @@ impl Gatherer {
     async fn gather_all(self) -> BTreeMap<String, Option<HealthReport>> {
         let registry = self.seen.borrow().registry.clone();
         let entries = registry.map_or(Vec::new(), |read| members(&read.registry, &self.settings));
-        let mut answers: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.id, None)).collect();
         let own = self.own();
+        let entries = entries.into_iter().filter(|entry| entry.id != own.node_id);
+        let mut answers: BTreeMap<_, _> = match self.settings.engine.kind {
+            EngineKind::NatsServer => entries.map(|entry| (entry.id, None)).collect(),
+            EngineKind::Nimsforest => join_all(entries.map(ask_over_http)).await.into_iter().collect(),
+        };
         answers.insert(own.node_id.clone(), Some(own));
-        // What was not asked has not answered, which is what is told.
-        let _ = self.ask(&mut answers).await;
+        if self.settings.engine.kind == EngineKind::NatsServer {
+            // What was not asked has not answered, which is what is told.
+            let _ = self.ask(&mut answers).await;
+        }
         answers
     }
+}
+
+/// Another node, at its agent's own port; what answers as somebody else is not it.
+async fn ask_over_http(entry: Entry) -> (String, Option<HealthReport>) {
+    let report = async {
+        let ip = entry.ip.parse::<Address>().ok()?.ip();
+        let asked = client::health(SocketAddr::new(ip, entry.health_port()));
+        timeout(GATHER, asked).await.ok()?.ok().filter(|report| report.node_id == entry.id)
+    };
+    let report = report.await;
+    (entry.id, report)
 }
 
 impl Forest for Gatherer {

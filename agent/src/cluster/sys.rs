@@ -14,6 +14,9 @@ use tokio::time::timeout;
 use crate::engine::monitor::{Jsz, Unanswered, dialable};
 use crate::fault::chain;
 
+/// What the leader says of a server that is not in its group.
+const NOT_A_MEMBER: &str = "not a member of the cluster";
+
 const RECONNECT_DELAY: Duration = Duration::from_millis(250);
 
 /// The meta group, as its leader tells.
@@ -160,12 +163,16 @@ pub async fn step_down(client: &Client, deadline: Duration) -> Result<(), Unansw
     order(client, "$JS.API.META.LEADER.STEPDOWN", String::new(), deadline).await
 }
 
-/// Takes the server `name` out of the meta group. A live one's JetStream is disabled by it.
+/// Takes the server `name` out of the meta group. A live one's JetStream is disabled by it. One that is not in it
+/// any more is as it should be.
 ///
 /// # Errors
 /// No answer, or a refusal in the server's words.
 pub async fn remove(client: &Client, name: &str, deadline: Duration) -> Result<(), Unanswered> {
-    order(client, "$JS.API.SERVER.REMOVE", json!({"peer": name}).to_string(), deadline).await
+    match order(client, "$JS.API.SERVER.REMOVE", json!({"peer": name}).to_string(), deadline).await {
+        Err(err) if err.why.contains(NOT_A_MEMBER) => Ok(()),
+        done => done,
+    }
 }
 
 async fn order(

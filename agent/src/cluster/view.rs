@@ -8,6 +8,7 @@ use forest_core::secrets::Credentials;
 use futures::future::join_all;
 use jiff::Timestamp;
 
+use crate::cluster::strays::{self, Stray};
 use crate::cluster::sys::{self, Group, SysLink};
 use crate::driver::Seen;
 use crate::engine::monitor::{Jsz, Monitor};
@@ -32,6 +33,8 @@ pub struct View {
     pub member: Option<(String, String)>,
     /// The group, by its leader's word.
     pub group: Option<Group>,
+    /// Streams with a replica on the witness here; asked only beside NimsForest, which may place them there.
+    pub strays: Vec<Stray>,
 }
 
 /// Where the system account can be asked, and as whom.
@@ -41,18 +44,24 @@ pub struct SysAt {
     pub at: SocketAddr,
     /// Who asks.
     pub sys: Credentials,
+    /// The witness, where it is what is asked.
+    pub witness: Option<String>,
 }
 
 impl SysAt {
     /// At the engine; where that has no such user, as NimsForest, at the witness, if it runs here.
     #[must_use]
     pub fn of(settings: &Settings, seen: &Seen) -> Option<Self> {
-        let sys = seen.secrets.as_ref()?.secrets.record()?.sys.clone();
-        let at = match settings.engine.kind {
-            EngineKind::NatsServer => settings.listen.client,
-            EngineKind::Nimsforest => seen.witness.pid.map(|_| settings.witness_listen().client)?,
+        let record = seen.secrets.as_ref()?.secrets.record()?;
+        let (at, witness) = match settings.engine.kind {
+            EngineKind::NatsServer => (settings.listen.client, None),
+            EngineKind::Nimsforest => {
+                let duty = record.witness.as_ref().filter(|duty| duty.node == settings.node.as_str());
+                let at = seen.witness.pid.map(|_| settings.witness_listen().client)?;
+                (at, duty.map(|duty| duty.name.clone()))
+            }
         };
-        Some(Self { at, sys })
+        Some(Self { at, sys: record.sys.clone(), witness })
     }
 }
 
@@ -72,11 +81,18 @@ pub async fn look(
     let jsz = ours.and_then(|(seen, _)| seen.jsz.as_ref().ok());
     let own_leader = jsz.and_then(leader);
     let size = jsz.and_then(|jsz| jsz.meta_cluster.as_ref()).map_or(0, |meta| meta.cluster_size);
-    let (member, group) = if own_leader.is_none() {
-        (ask_members(monitor, peers).await, None)
-    } else {
-        (None, ask_leader(link, sys, monitor.deadline()).await)
-    };
+    let (mut member, mut group, mut strays) = (None, None, Vec::new());
+    match (&own_leader, sys) {
+        (None, _) => member = ask_members(monitor, peers).await,
+        (Some(_), Some(sys)) => (group, strays) = ask_as_sys(link, sys, monitor.deadline()).await,
+        (Some(leader), None) => {
+            let own = ours.filter(|(seen, _)| seen.node.as_str() == leader).and(jsz);
+            group = match own {
+                Some(jsz) => Group::of(jsz),
+                None => ask_leader(monitor, peers, leader).await,
+            };
+        }
+    }
     View {
         answers: ours.map(|(_, pid)| pid),
         loaded,
@@ -85,6 +101,7 @@ pub async fn look(
         size,
         member,
         group,
+        strays,
     }
 }
 
@@ -101,14 +118,30 @@ async fn ask_members(monitor: &Monitor, peers: &[PeerTarget]) -> Option<(String,
     join_all(asked).await.into_iter().flatten().next()
 }
 
-async fn ask_leader(link: &mut SysLink, sys: Option<SysAt>, deadline: Duration) -> Option<Group> {
-    let SysAt { at, sys } = sys?;
-    let asked = match link.client(at, &sys, deadline).await {
-        Ok(client) => sys::group(&client, deadline).await,
-        Err(err) => Err(err),
+/// The leader at its own monitoring port, where nobody here has a user of the system account. A witness that leads
+/// has no such port.
+async fn ask_leader(monitor: &Monitor, peers: &[PeerTarget], leader: &str) -> Option<Group> {
+    let peer = peers.iter().find(|peer| peer.node == leader)?;
+    let jsz = monitor.jsz(SocketAddr::new(peer.ip, peer.monitor)).await.ok()?;
+    Group::of(&jsz).filter(|group| group.leader == leader)
+}
+
+async fn ask_as_sys(link: &mut SysLink, at: SysAt, deadline: Duration) -> (Option<Group>, Vec<Stray>) {
+    let SysAt { at, sys, witness } = at;
+    let unknown = |err| tracing::debug!(%err, "the system account cannot be asked");
+    let client = match link.client(at, &sys, deadline).await {
+        Ok(client) => client,
+        Err(err) => {
+            unknown(err);
+            return (None, Vec::new());
+        }
     };
-    asked.unwrap_or_else(|err| {
-        tracing::debug!(%err, "the meta group cannot be asked");
-        None
-    })
+    let on_witness = async {
+        match &witness {
+            Some(name) => strays::on(&client, name, deadline).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (group, strays) = futures::join!(sys::group(&client, deadline), on_witness);
+    (group.map_err(unknown).unwrap_or_default(), strays.map_err(unknown).unwrap_or_default())
 }

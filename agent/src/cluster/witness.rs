@@ -59,7 +59,11 @@ pub fn make_store(settings: &Settings, name: &str) -> Result<(), Fault> {
         .map_err(|err| Fault::new(Reason::StateDir, chain(&err)))
 }
 
-/// Its executable: as configured, else the engine's own where that is a nats-server, else the first in `path`.
+/// Where its executable is put that is fetched.
+const FETCHED: &str = "/opt/nimsforest/bin/nats-server";
+
+/// Its executable: as configured, else the engine's own where that is a nats-server, else the one that is fetched,
+/// else the first in `path`.
 ///
 /// # Errors
 /// `no_witness` where there is none.
@@ -69,6 +73,9 @@ pub fn binary(settings: &Settings, path: Option<&std::ffi::OsStr>) -> Result<Pat
     }
     if settings.engine.kind == EngineKind::NatsServer {
         return Ok(settings.engine.binary.clone());
+    }
+    if settings.witness.download.is_some() {
+        return Ok(PathBuf::from(FETCHED));
     }
     let dirs = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
     let found = dirs.iter().map(|dir| dir.join("nats-server")).find(|file| file.is_file());

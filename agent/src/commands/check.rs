@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
-use forest_core::health::Status;
+use forest_core::health::{Check, HealthReport, Status};
 use forest_core::reason::Reason;
 use serde::Serialize;
 use serde_json::json;
@@ -75,6 +75,39 @@ impl Line {
             Outlook::Ok | Outlook::WouldFail => self,
         }
     }
+
+    /// The same, unless the agent that runs here has tried already, and says in `told` why it failed: a look alone
+    /// cannot know that a server refuses the password.
+    fn unless_tried(self, told: Option<&Check>) -> Self {
+        let said = told.filter(|check| check.status != Status::Pass).and_then(|check| {
+            let reason = check.reason.as_deref().and_then(Reason::of_code)?;
+            let waits = matches!(reason, Reason::Starting | Reason::Stale);
+            (!waits && self.reason != Some(reason.code())).then_some((reason, check))
+        });
+        match said {
+            Some((reason, check)) if self.status == Outlook::WouldChange => Self {
+                name: self.name,
+                status: Outlook::WouldFail,
+                detail: format!("the running agent says: {}", check.output),
+                reason: Some(reason.code()),
+            },
+            _ => self,
+        }
+    }
+}
+
+/// What the agent that runs here says of itself, if one does.
+async fn running(settings: &Settings) -> Option<HealthReport> {
+    let at = client::local(settings.listen.health);
+    let found = client::identity(at).await.ok()?;
+    let ours = found.instance == steps::instance(&settings.state_dir);
+    if ours { client::health(at).await.ok() } else { None }
+}
+
+/// Of what is said of the engine, only what is about its executable.
+fn of_binary(check: &Check) -> bool {
+    let reasons = [Reason::DownloadFailed, Reason::DownloadSha256, Reason::EngineNotExecutable];
+    reasons.iter().any(|reason| check.reason.as_deref() == Some(reason.code()))
 }
 
 pub(super) fn run(settings: &Arc<Settings>, common: &Common, environment: &Environment) -> CommandResult {
@@ -96,6 +129,8 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let registrar = Registrar::new(Arc::clone(settings), environment.limits(), lane);
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     let mut seen = Seen::default();
+    let running = running(settings).await;
+    let told = running.as_ref().map(|report| &report.checks);
     let mut lines = vec![Line::new("config", Ok(Look::Stands(common.config.display().to_string())))];
 
     lines.push(Line::new("state_dir", preflight::own_dirs(settings)));
@@ -112,6 +147,7 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     {
         mounted = Line::new(StepName::Share.as_str(), Err(fault));
     }
+    let mounted = mounted.unless_tried(told.map(|told| &told.share_mounted[0]));
     let share_outlook = mounted.status;
     lines.push(mounted);
     let node_info = NodeInfoStep::new(settings.node_info.clone(), forest, node);
@@ -124,6 +160,8 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
     let binaries = BinariesStep::new(settings);
     let binaries = if share_outlook == Outlook::WouldChange { binaries.once_mounted() } else { binaries };
     let binaries = ask(StepName::Binaries, &binaries, &mut seen).await;
+    let of_engine = told.map(|told| &told.engine_process[0]);
+    let binaries = binaries.unless_tried(of_engine.filter(|check| of_binary(check)));
     let binaries_outlook = binaries.status;
     lines.push(binaries);
     lines.push(match share_outlook {
@@ -138,7 +176,8 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
         Outlook::Ok => {
             // A copy that nobody keeps: `check` writes nothing.
             let step = RegistryStep::new(registrar, Kept::nowhere(settings));
-            ask(StepName::Registry, &step, &mut seen).await
+            let entry = ask(StepName::Registry, &step, &mut seen).await;
+            entry.unless_tried(told.map(|told| &told.registry_entry[0]))
         }
         Outlook::WouldChange => waits(StepName::Registry, "looked at once the registry's directory is there"),
         Outlook::WouldFail => fails(StepName::Registry, "cannot be reached without the share"),
@@ -149,8 +188,9 @@ async fn look(settings: &Arc<Settings>, common: &Common, environment: &Environme
         .or_else(|| Kept::new(settings).registry().map(|registry| Arc::new(LastRead { registry, at: None })));
     let tools = Arc::new(System::new(environment.path()));
     let firewall = FirewallStep::new(Arc::clone(settings), tools);
-    lines.push(ask(StepName::Firewall, &firewall, &mut seen).await);
-    lines.push(engine(settings, binaries_outlook).await);
+    let firewall = ask(StepName::Firewall, &firewall, &mut seen).await;
+    lines.push(firewall.unless_tried(told.map(|told| &told.firewall_rules[0])));
+    lines.push(engine(settings, running.as_ref(), binaries_outlook).await);
     lines
 }
 
@@ -171,12 +211,9 @@ fn fails(name: StepName, detail: &str) -> Line {
 }
 
 /// The engine: as the running agent sees it, or whether its configuration would be taken.
-async fn engine(settings: &Settings, binaries: Outlook) -> Line {
+async fn engine(settings: &Settings, running: Option<&HealthReport>, binaries: Outlook) -> Line {
     let name = StepName::Engine;
-    let at = client::local(settings.listen.health);
-    let ours =
-        client::identity(at).await.is_ok_and(|found| found.instance == steps::instance(&settings.state_dir));
-    if ours && let Ok(report) = client::health(at).await {
+    if let Some(report) = running {
         let fatal = [&report.checks.engine_process[0], &report.checks.nats_server[0]];
         let worst = if fatal[1].status > fatal[0].status { fatal[1] } else { fatal[0] };
         let status = if worst.status == Status::Fail { Outlook::WouldFail } else { Outlook::Ok };
@@ -249,6 +286,30 @@ mod tests {
     fn the_worst_outlook_is_the_last() {
         assert!((Outlook::Ok as u8) < (Outlook::WouldChange as u8));
         assert!((Outlook::WouldChange as u8) < (Outlook::WouldFail as u8));
+    }
+
+    #[test]
+    fn what_a_running_agent_failed_of_would_fail() {
+        let check = |reason: Option<Reason>| Check {
+            status: if reason.is_some() { Status::Warn } else { Status::Pass },
+            time: String::new(),
+            observed_value: serde_json::Value::Null,
+            observed_unit: String::new(),
+            output: "the server refuses".to_owned(),
+            reason: reason.map(|reason| reason.code().to_owned()),
+            peers: None,
+        };
+        let due =
+            || Line::new("share", Ok(Look::Differs(Fault::new(Reason::ShareNotMounted, "not mounted"))));
+        let line = due().unless_tried(Some(&check(Some(Reason::ShareWrongPassword))));
+        assert_eq!((line.status, line.reason), (Outlook::WouldFail, Some("share_wrong_password")));
+        assert_eq!(line.detail, "the running agent says: the server refuses");
+        for told in [None, Some(Reason::ShareNotMounted), Some(Reason::Starting), Some(Reason::Stale)] {
+            assert_eq!(due().unless_tried(Some(&check(told))).status, Outlook::WouldChange, "{told:?}");
+        }
+        assert_eq!(due().unless_tried(None).status, Outlook::WouldChange);
+        let stands = Line::new("share", Ok(Look::Stands(String::new())));
+        assert_eq!(stands.unless_tried(Some(&check(Some(Reason::ShareDead)))).status, Outlook::Ok);
     }
 
     #[test]

@@ -93,7 +93,11 @@ impl Told {
         let rescued = self.rescued.map_or("", |_| "the quorum is back; ");
         let leaderless = match &self.leaderless[..] {
             [] => String::new(),
-            streams => format!("\nstreams without a leader, whose only copy may have been there: {}", streams.join(", ")),
+            streams => format!(
+                "\nstreams without a leader: {}. Their only copy was there; or there are others that were too few to go on \
+                 (an old nats-server does not mend that), whose files are untouched",
+                streams.join(", ")
+            ),
         };
         let lowered = match self.lowered.len() {
             0 => String::new(),
@@ -193,7 +197,16 @@ impl Forget<'_> {
         if let Some(rescued) = rescue::by_order(self.settings, record).await? {
             return Ok(rescued);
         }
-        explain(&format!("this nats-server knows no rescue: an empty server stands in for one of {}'s", self.node));
+        if record.witness.as_ref().is_none_or(|duty| duty.node != self.node.as_str()) {
+            let message = format!(
+                "this nats-server is too old to be rescued without its peers, and {} kept no witness that another could \
+                 stand in for",
+                self.node
+            );
+            let advice = "bring one of the others back, or put a nats-server of 2.15 or newer at engine.binary and restart";
+            return Err(Fault::new(Reason::QuorumLost, message).advise(advice).into());
+        }
+        explain(&format!("this nats-server knows no rescue: an empty witness stands in for that of {}", self.node));
         let (node, heir) = (self.node.clone(), self.settings.node.clone());
         self.keeper.update(dir, move |secrets| Ok(secrets.stand_in(&node, &heir))).await?;
         Ok(Rescued::ByStandIn)

@@ -52,6 +52,9 @@ fn install(common: &Common, environment: &Environment) -> anyhow::Result<bool> {
         systemctl(&["daemon-reload"])?;
     }
     systemctl(&["enable", "--quiet", UNIT_NAME])?;
+    // This executable, its settings and the link that starts it have just been written, by programs that sync
+    // nothing: from here on a power cut finds them on the disk.
+    rustix::fs::sync();
     // `start` leaves a running agent alone: whether and when to restart it is for a person to say.
     systemctl(&["start", UNIT_NAME])?;
     Ok(changed)

@@ -108,6 +108,7 @@ async fn serve(
     let children = Supervisors {
         engine: children.supervise("engine", ChildLimits::default())?,
         witness: children.supervise("witness", ChildLimits::default())?,
+        companion: children.supervise("companion", ChildLimits::default())?,
     };
     let stop = CancellationToken::new();
     let kept = Kept::new(&settings);

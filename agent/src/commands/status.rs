@@ -107,7 +107,12 @@ fn engine_line(report: &HealthReport) -> String {
     let engine = &report.engine;
     let version = engine.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
     let pid = engine.pid.map_or("not running".to_owned(), |pid| format!("pid {pid}"));
-    let mut line = format!("engine: {}{version}, {pid}, restarted {} times", engine.kind, engine.restarts);
+    let restarts = match engine.restarts {
+        0 => "never restarted".to_owned(),
+        1 => "restarted once".to_owned(),
+        times => format!("restarted {times} times"),
+    };
+    let mut line = format!("engine: {}{version}, {pid}, {restarts}", engine.kind);
     if let Some(exit) = &engine.last_exit {
         let how = match (exit.code, exit.signal) {
             (Some(code), _) => format!("with code {code}"),

@@ -139,7 +139,10 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
     }
     let found = nats(sources, jetstream_check).at_most_warn_unless_starting();
     let fault = match found.reason {
-        Some(Reason::JetstreamNoLeader) => quorum_lost(sources),
+        // Without a leader, what keeps the witness from running is the nearer cause.
+        Some(Reason::JetstreamNoLeader) => witness_ill(sources)
+            .filter(|fault| fault.reason != Reason::WitnessDown)
+            .or_else(|| quorum_lost(sources)),
         None => leaving(sources).or_else(|| suspects(sources)).or_else(|| witness_ill(sources)),
         Some(_) => None,
     };
@@ -195,8 +198,9 @@ fn suspects(sources: &Sources<'_>) -> Option<Fault> {
 /// The witness that this node keeps, where it does not run.
 fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
     let duty = duty(sources).filter(|duty| duty.node == sources.settings.node.as_str())?;
+    let of_step = fault_of(sources, StepName::Witness);
     if sources.witness.pid().is_some() {
-        return None;
+        return of_step.filter(|fault| fault.reason == Reason::StreamOnWitness);
     }
     let wanted = sources.machine.stands(StepName::Witness);
     let down = || {
@@ -204,9 +208,7 @@ fn witness_ill(sources: &Sources<'_>) -> Option<Fault> {
         let how = exit.map_or(String::new(), |exit| format!(", it ended at {}", exit.time));
         Fault::new(Reason::WitnessDown, format!("the witness {} does not run{how}", duty.name))
     };
-    fault_of(sources, StepName::Witness)
-        .filter(|fault| fault.reason != Reason::WitnessDown)
-        .or_else(|| wanted.then(down))
+    of_step.filter(|fault| fault.reason != Reason::WitnessDown).or_else(|| wanted.then(down))
 }
 
 fn duty<'a>(sources: &Sources<'a>) -> Option<&'a Duty> {
@@ -262,7 +264,11 @@ fn peers(sources: &Sources<'_>) -> Finding {
     } else if peers.is_empty() {
         Finding::pass(observed, "no other nodes in this forest", observation.at)
     } else {
-        Finding::pass(observed, format!("all {} peers are reachable", peers.len()), observation.at)
+        let text = match peers.len() {
+            1 => "the one peer is reachable".to_owned(),
+            count => format!("all {count} peers are reachable"),
+        };
+        Finding::pass(observed, text, observation.at)
     };
     Finding { peers: Some(peers.clone()), ..finding }
 }

@@ -34,6 +34,8 @@ pub struct Seen {
     pub view: Arc<View>,
     /// Whose turn it is to join, as it was watched.
     pub turn: Option<Turn>,
+    /// In how many looks in a row the engine was deaf to the meta leader.
+    pub deaf_looks: u32,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
@@ -115,6 +117,7 @@ impl Seen {
         let joining = self.secrets.as_ref().and_then(|read| read.secrets.record()?.joining.as_deref());
         let reached = |node: &str| observation.peers.iter().any(|peer| peer.node == node && peer.tcp);
         self.turn = Turn::seen(self.turn.take(), joining, joining.is_some_and(reached), observation.at);
+        self.deaf_looks = if observation.is_deaf() { self.deaf_looks.saturating_add(1) } else { 0 };
         let port = observation.client_port();
         let news = *self.view != observation.view || self.client_port != port;
         self.view = Arc::new(observation.view.clone());

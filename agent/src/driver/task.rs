@@ -47,6 +47,8 @@ pub enum ChildName {
     Engine,
     /// The witness.
     Witness,
+    /// The companion.
+    Companion,
 }
 
 /// Where steps say what they want of the children.
@@ -59,6 +61,8 @@ pub struct Supervisors {
     pub engine: SupervisorHandle,
     /// Of the witness.
     pub witness: SupervisorHandle,
+    /// Of the companion, which runs only while an order needs it.
+    pub companion: SupervisorHandle,
 }
 
 /// How the driver ended.
@@ -352,6 +356,7 @@ impl Driver {
             ChildName::Engine if self.seen.removed.is_some() && matches!(want, Want::Run(_)) => {}
             ChildName::Engine => self.children.engine.want(want),
             ChildName::Witness => self.children.witness.want(want),
+            ChildName::Companion => self.children.companion.want(want),
         }
     }
 
@@ -431,14 +436,15 @@ impl Driver {
 }
 
 async fn end_children(ending: Ending, children: Supervisors) {
-    let Supervisors { engine, witness } = children;
+    let Supervisors { engine, witness, companion } = children;
     match ending {
         Ending::Reload => {
-            tokio::join!(engine.detach(), witness.detach());
+            tokio::join!(engine.detach(), witness.detach(), companion.detach());
         }
         Ending::Stop => {
-            let (engine, witness) = tokio::join!(engine.shutdown(), witness.shutdown());
-            for (name, ended) in [("engine", engine), ("witness", witness)] {
+            let (engine, witness, companion) =
+                tokio::join!(engine.shutdown(), witness.shutdown(), companion.shutdown());
+            for (name, ended) in [("engine", engine), ("witness", witness), ("companion", companion)] {
                 match ended {
                     Ok(()) => tracing::info!("the {name} is stopped"),
                     Err(fault) => tracing::error!(reason = fault.reason.code(), "the {name}: {fault}"),

@@ -28,6 +28,15 @@ pub async fn retire(pid: u32) -> bool {
     false
 }
 
+/// Asks the process `pid` to end at once.
+pub fn end(pid: u32) {
+    if let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        && let Err(err) = kill_process(target, Signal::TERM)
+    {
+        tracing::warn!(pid, %err, "cannot be asked to end");
+    }
+}
+
 /// A zombie has ended: only its parent has not looked yet.
 fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

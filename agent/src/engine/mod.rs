@@ -18,5 +18,6 @@ pub mod nimsforest;
 pub mod planned;
 pub mod ports;
 pub mod probe;
+pub mod restart;
 pub mod started;
 pub mod verdict;

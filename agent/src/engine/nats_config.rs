@@ -51,6 +51,8 @@ pub enum Role {
     },
     /// A vote in the meta group, and no place for streams.
     Witness,
+    /// No JetStream at all: it carries orders.
+    Companion,
 }
 
 /// How a server is part of its cluster.
@@ -85,14 +87,16 @@ impl NatsConfig<'_> {
             text.value("lame_duck_duration", "\"30s\"");
             text.value("lame_duck_grace_period", "\"3s\"");
         }
-        text.block("jetstream", |block| {
-            block.value("store_dir", &quote(self.store_dir.as_os_str().as_bytes()));
-            block.value("max_memory_store", &self.limits.max_memory.to_string());
-            block.value("max_file_store", &self.limits.max_file.to_string());
-            if self.cluster.is_some() {
-                block.value("unique_tag", &quote(TAG.as_bytes()));
-            }
-        });
+        if self.role != Role::Companion {
+            text.block("jetstream", |block| {
+                block.value("store_dir", &quote(self.store_dir.as_os_str().as_bytes()));
+                block.value("max_memory_store", &self.limits.max_memory.to_string());
+                block.value("max_file_store", &self.limits.max_file.to_string());
+                if self.cluster.is_some() {
+                    block.value("unique_tag", &quote(TAG.as_bytes()));
+                }
+            });
+        }
         if let Some(cluster) = &self.cluster {
             text.block("accounts", |block| {
                 block

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod events;
+pub mod metrics;
 mod report;
 mod server;
 mod snapshot;

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::health::metrics::{self, metrics};
 use crate::health::{Audience, Snapshot, report};
 
 type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -113,6 +114,7 @@ pub fn router(snapshots: Snapshots, forest: Arc<dyn Forest>) -> Router {
         .route("/readyz", get(readyz))
         .route("/events", get(events))
         .route("/forest", get(whole_forest))
+        .route("/metrics", get(prometheus))
         .fallback(unknown)
         .with_state(Sources { snapshots, forest })
 }
@@ -135,6 +137,18 @@ async fn health(
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (code, headers, serde_json::to_string(&report).unwrap_or_default()).into_response()
+}
+
+/// The same for Prometheus. It has no address and no line of a log, so every caller gets all of it.
+async fn prometheus(
+    State(snapshots): State<Snapshots>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+) -> Response {
+    let (_, report) = current(&snapshots, caller);
+    match metrics(&report) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(err) => (StatusCode::INTERNAL_SERVER_ERROR, err.to_string()).into_response(),
+    }
 }
 
 /// Does the agent itself make progress? Also tells who it is, so that another node can ask before it takes over
@@ -217,8 +231,10 @@ async fn events(
 }
 
 async fn unknown(request: Request) -> Response {
-    let message =
-        format!("no {}; there are /health, /livez, /readyz, /events and /forest", request.uri().path());
+    let message = format!(
+        "no {}; there are /health, /livez, /readyz, /events, /forest and /metrics",
+        request.uri().path()
+    );
     (StatusCode::NOT_FOUND, Json(json!({"error": {"reason": "not_found", "message": message}})))
         .into_response()
 }

@@ -42,6 +42,7 @@ pub(super) fn settings(node: &Node) -> Result<Settings, Problem> {
     // Only now, that every value is valid by itself, do they have to fit each other.
     ports(&root, &settings)?;
     paths(&root, &settings)?;
+    witness_download(&root, &settings)?;
     Ok(settings)
 }
 
@@ -102,6 +103,22 @@ fn witness(table: &Table<'_>) -> Result<Witness, Problem> {
         download: table.get("download").map(download).transpose()?,
         listen: table.get("listen").map(witness_listen).transpose()?,
     })
+}
+
+/// Two downloads for one file would take turns.
+fn witness_download(root: &Table<'_>, settings: &Settings) -> Result<(), Problem> {
+    let (engine, witness) = (&settings.engine, &settings.witness);
+    let own = witness.binary.as_ref().is_some_and(|binary| *binary != engine.binary);
+    if witness.download.is_none() || own || engine.kind == EngineKind::Nimsforest && witness.binary.is_none()
+    {
+        return Ok(());
+    }
+    let what = "is for the engine's own executable, which the witness runs as well";
+    Err(root.problem(
+        "witness.download",
+        what,
+        "write it as engine.download, or set a witness.binary of its own",
+    ))
 }
 
 fn witness_listen(field: Field<'_>) -> Result<WitnessListen, Problem> {

@@ -45,9 +45,7 @@ pub async fn addresses(
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let fault = |why: &str| {
-        let message = format!(
-            "the name {host} in share.source has no address: {why}; check the name, and this machine's DNS"
-        );
+        let message = format!("the name {host} in share.source has no address: {why}");
         Fault::new(Reason::ShareNameNotResolved, message)
     };
     let name = host.to_owned();

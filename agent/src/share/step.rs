@@ -90,13 +90,46 @@ impl ShareStep {
     /// Is anything mounted at the mountpoint, and does it answer?
     ///
     /// # Errors
-    /// `share_not_mounted`, `share_hung`, `share_dead`, `share_permission`.
+    /// `share_not_mounted`, `share_hung`, `share_dead`, `share_permission`; where it hangs because its server is
+    /// not to be had, `share_unreachable` or `share_name_not_resolved`.
     pub async fn look(&self) -> Result<Look, Fault> {
-        match self.see().await? {
-            Seen::Alive(look) => Ok(look),
-            Seen::Absent => Err(self.not_mounted()),
-            Seen::Failing(mount, errno) => Err(errno::look_fault(&mount, errno)),
+        match self.see().await {
+            Ok(Seen::Alive(look)) => Ok(look),
+            Ok(Seen::Absent) => Err(self.not_mounted()),
+            Ok(Seen::Failing(mount, errno)) => Err(errno::look_fault(&mount, errno)),
+            Err(fault) if fault.reason == Reason::ShareHung => Err(self.behind(fault).await),
+            Err(fault) => Err(fault),
         }
+    }
+
+    /// Why our own mount hangs: a server that cannot be reached is the nearer cause, and another thing to put right
+    /// than one that does not answer.
+    async fn behind(&self, hung: Fault) -> Fault {
+        let (kernel, mountpoint) = (Arc::clone(&self.kernel), self.share.mountpoint.clone());
+        let job = move || kernel.mount_at(&mountpoint);
+        let mounted = self.mounts.run("reading the table of mounts", self.limits.connect, job).await;
+        if !matches!(mounted, Ok(Ok(mount)) if self.is_ours(&mount)) {
+            return hung;
+        }
+        let patience = self.limits.resolve + self.limits.connect;
+        let cause = match timeout(patience, self.reach()).await {
+            Ok(Ok(())) => return hung,
+            Ok(Err(cause)) => cause,
+            Err(_) => self.unreachable(&[format!("no answer within {patience:?}")]),
+        };
+        Fault { message: format!("{}: {}", hung.message, cause.message), ..cause }
+    }
+
+    /// Does any address of the server accept a connection?
+    async fn reach(&self) -> Result<(), Fault> {
+        let mut refused = Vec::new();
+        for address in self.addresses().await? {
+            match self.connect(address).await {
+                Ok(()) => return Ok(()),
+                Err(why) => refused.push(why),
+            }
+        }
+        Err(self.unreachable(&refused))
     }
 
     /// Mounts the share where nothing is mounted, and mounts it anew where the agent's own mount is dead and its

@@ -1,4 +1,5 @@
-//! Step `binaries`: the engine's executable is there, is for this machine, and is the one that was asked for.
+//! Step `binaries`: the engine's executable is there, is for this machine, and is the one that was asked for. The
+//! witness's is fetched in the same way, by the step that starts it.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::driver::{Fact, FileIdentity, Look, Looked, Seen, Step};
-use crate::engine::binary::{Inspector, State};
+use crate::engine::binary::Inspector;
 use crate::engine::download::{Bounds, copy, fetch_http, file_path};
 use crate::fault::{Fault, chain};
 use crate::settings::{Download, Settings};
@@ -21,6 +22,7 @@ use crate::share::lane::Lane;
 const COPY: Duration = Duration::from_secs(240);
 
 /// The step for one executable.
+#[derive(Clone)]
 pub struct BinariesStep {
     binary: PathBuf,
     download: Option<Download>,
@@ -34,13 +36,21 @@ impl BinariesStep {
     /// For the engine's executable.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let (engine, share) = (&settings.engine, settings.share.as_ref());
-        let source = engine.download.as_ref().and_then(|download| file_path(&download.url));
-        let on_share = |mountpoint: &PathBuf| source.is_some_and(|source| source.starts_with(mountpoint));
+        let engine = &settings.engine;
+        Self::of(settings, engine.binary.clone(), engine.download.clone())
+    }
+
+    /// For an executable at `binary`, fetched from `download` where that is given.
+    #[must_use]
+    pub fn of(settings: &Settings, binary: PathBuf, download: Option<Download>) -> Self {
+        let source = download.as_ref().and_then(|download| file_path(&download.url));
+        let on_share =
+            |mountpoint: &PathBuf| source.as_ref().is_some_and(|source| source.starts_with(mountpoint));
+        let share = settings.share.as_ref().map(|share| share.mountpoint.clone()).filter(on_share);
         Self {
-            binary: engine.binary.clone(),
-            download: engine.download.clone(),
-            share: share.map(|share| share.mountpoint.clone()).filter(on_share),
+            binary,
+            download,
+            share,
             inspector: Arc::default(),
             copies: Arc::new(Lane::new("binary-copy")),
         }
@@ -53,28 +63,30 @@ impl BinariesStep {
     }
 }
 
+impl BinariesStep {
+    /// How the executable stands, and which file it is. Blocks while a changed file is hashed.
+    pub(super) fn compare(&self, seen: &Seen) -> (Result<Look, Fault>, Option<FileIdentity>) {
+        let sha256 = self.download.as_ref().map(|download| download.sha256);
+        let state = self.inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&self.binary, sha256);
+        let away = self.share.as_ref().filter(|_| seen.dir.is_none());
+        let result = match state.fault(&self.binary) {
+            None => Ok(Look::Stands(self.binary.display().to_string())),
+            Some(fault) if let Some(share) = away => Err(fault.advise(waits(share))),
+            // Whatever stands in the way, the right file in its place puts it right.
+            Some(fault) if self.download.is_some() => Ok(Look::Differs(fault)),
+            Some(fault) => Err(fault),
+        };
+        (result, identity(&self.binary))
+    }
+}
+
 impl Step for BinariesStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
-        let (binary, inspector) = (self.binary.clone(), Arc::clone(&self.inspector));
-        let sha256 = self.download.as_ref().map(|download| download.sha256);
-        let fetchable = self.download.is_some();
-        let away = self.share.clone().filter(|_| seen.dir.is_none());
+        let step = self.clone();
         async move {
-            let path = binary.clone();
-            let look = move || {
-                let state = inspector.lock().unwrap_or_else(PoisonError::into_inner).look(&path, sha256);
-                (state, identity(&path))
-            };
-            let (state, identity) = match tokio::task::spawn_blocking(look).await {
-                Ok(looked) => looked,
-                Err(err) => (State::Unreadable(err.to_string()), None),
-            };
-            let result = match state.fault(&binary) {
-                None => Ok(Look::Stands(binary.display().to_string())),
-                Some(fault) if let Some(share) = away => Err(fault.advise(waits(&share))),
-                // Whatever stands in the way, the right file in its place puts it right.
-                Some(fault) if fetchable => Ok(Look::Differs(fault)),
-                Some(fault) => Err(fault),
+            let (result, identity) = match tokio::task::spawn_blocking(move || step.compare(&seen)).await {
+                Ok(compared) => compared,
+                Err(err) => (Err(Fault::new(Reason::EngineNotExecutable, err.to_string())), None),
             };
             Looked::with(result, identity.map(Fact::Binary).into_iter().collect())
         }

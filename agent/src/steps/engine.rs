@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use forest_core::address::Address;
 use forest_core::reason::Reason;
@@ -22,6 +23,7 @@ use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
 use crate::engine::planned::{Draft, Planned};
+use crate::engine::restart::{Restart, RestartFile};
 use crate::engine::started::Started;
 use crate::engine::{lame_duck, nats_server, nimsforest};
 use crate::fault::Fault;
@@ -29,6 +31,11 @@ use crate::settings::{EngineKind, Settings};
 
 /// The times of files lag behind the clock by some milliseconds.
 const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
+
+/// So many looks in a row show a server that is deaf, rather than a leader that is just being replaced.
+const DEAF_LOOKS: u32 = 2;
+/// After a reload the next looks show whether it helped.
+const RELOAD_PAUSE: Duration = Duration::from_secs(10);
 
 /// The step. What it wants goes to the driver, which tells the supervisor.
 #[derive(Clone)]
@@ -46,6 +53,7 @@ pub struct EngineStep {
 struct Last {
     want: Option<Asked>,
     loaded: Loaded,
+    reloaded: Option<Instant>,
 }
 
 /// What was asked of the supervisor.
@@ -118,6 +126,9 @@ impl EngineStep {
                     Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
                     None => {}
                 }
+                if let Some(fault) = self.restart_due(seen)? {
+                    return Ok(Look::Differs(fault));
+                }
                 if let Some(pid) = seen.engine.pid
                     && !self.started(planned).fits(pid)?
                 {
@@ -127,6 +138,12 @@ impl EngineStep {
                     return differs(
                         Reason::EngineReloadSilent,
                         "the engine has not read its new configuration yet",
+                    );
+                }
+                if self.deaf(seen).is_some() {
+                    return differs(
+                        Reason::JetstreamNoAnswer,
+                        "the engine follows a meta leader that its clients cannot ask; it is to be reloaded",
                     );
                 }
                 let (program, file) = (planned.command.program.display(), planned.file.display());
@@ -149,6 +166,16 @@ impl EngineStep {
         let since = seen.view.loaded.zip(planned.written_at());
         let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
         (reloads && !said && !later).then_some(pid)
+    }
+
+    /// The running server, where it is deaf to the meta leader. nats-server 2.9, once reloaded, takes no note of
+    /// what servers can be asked that connect later, until it is reloaded again (measured with 2.9.10; with
+    /// 2.15.1 not seen).
+    fn deaf(&self, seen: &Seen) -> Option<u32> {
+        let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
+        let lately = self.last().reloaded.is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
+        let reloads = self.settings.engine.kind == EngineKind::NatsServer;
+        (reloads && seen.deaf_looks >= DEAF_LOOKS && !lately).then_some(pid)
     }
 
     async fn turn(
@@ -209,13 +236,23 @@ impl EngineStep {
             written.write()
         })
         .await?;
-        let unread = self.unread(&seen, &planned);
+        if seen.engine.pid.is_none() {
+            // So that its start is certainly later than the file, and it need not be told to read that again.
+            tokio::time::sleep(FILE_CLOCK.unsigned_abs()).await;
+        }
+        if let Some(pid) = self.restarts(&seen) {
+            // What is started in its place is what is wanted now.
+            self.run(&planned);
+            return self.restart(&seen, pid).await;
+        }
+        let unread = self.unread(&seen, &planned).or_else(|| self.deaf(&seen));
         let done = format!("the engine is to run by {}", planned.file.display());
         self.run(&planned);
         let Some(pid) = unread else { return Ok(done) };
         if !self.started(&planned).fits(pid)? {
             return Ok(done);
         }
+        self.last().reloaded = Some(Instant::now());
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
         self.last().loaded.note(pid, planned.text);
         Ok(format!("the engine (pid {pid}) has read its configuration"))
@@ -233,6 +270,37 @@ impl EngineStep {
         }
         let draft = run.planned.write_draft()?;
         Ok((run, draft))
+    }
+}
+
+impl EngineStep {
+    /// The engine's process, where a person wants it restarted.
+    fn restarts(&self, seen: &Seen) -> Option<u32> {
+        let restart = RestartFile::new(&self.settings).read()?;
+        seen.engine.pid.filter(|pid| *pid == restart.engine)
+    }
+
+    /// What is missing of a restart; a restart that is done is forgotten.
+    fn restart_due(&self, seen: &Seen) -> Result<Option<Fault>, Fault> {
+        let file = RestartFile::new(&self.settings);
+        let Some(restart) = file.read() else { return Ok(None) };
+        if self.restarts(seen).is_some() {
+            return Ok(Some(Fault::new(Reason::EngineStarting, "the engine is to be restarted")));
+        }
+        let witness_is_new = restart.witness.is_none() || restart.witness != seen.witness.pid;
+        if seen.engine.pid.is_some() && witness_is_new {
+            file.remove()?;
+        }
+        Ok(None)
+    }
+
+    async fn restart(&self, seen: &Seen, pid: u32) -> Result<String, Fault> {
+        RestartFile::new(&self.settings).write(&Restart { engine: pid, witness: seen.witness.pid })?;
+        let gone = self.settings.engine.kind == EngineKind::NatsServer && lame_duck::retire(pid).await;
+        if !gone {
+            lame_duck::end(pid);
+        }
+        Ok(format!("the engine (pid {pid}) makes way for the next"))
     }
 }
 

@@ -144,7 +144,7 @@ impl LeaveStep {
                 Ok("it is recorded that this node's engine has ended".to_owned())
             }
             Next::RemovePeer(name) => {
-                let SysAt { at, sys } = SysAt::of(&self.settings, &seen)
+                let SysAt { at, sys, .. } = SysAt::of(&self.settings, &seen)
                     .ok_or_else(|| Fault::new(Reason::SecretsMissing, "no server here takes orders"))?;
                 let failed = |err: Unanswered| Fault::new(Reason::Leaving, err.to_string());
                 let client = self.link.lock().await.client(at, &sys, ORDER).await.map_err(failed)?;

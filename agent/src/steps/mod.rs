@@ -33,6 +33,7 @@ pub use firewall::{FirewallStep, take_out as take_out_firewall};
 pub use kept::Kept;
 pub use leave::LeaveStep;
 pub use local::{DataDirStep, NodeInfoStep};
+pub use queue::path as queue_of;
 pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
 pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;

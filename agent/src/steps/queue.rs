@@ -13,7 +13,8 @@ const LOCKS: &str = "/run/lock";
 
 /// The lock's path, by what is mounted and where in it the registry lies. No call goes to the share itself, which
 /// may hang.
-pub(super) fn path(settings: &Settings) -> PathBuf {
+#[must_use]
+pub fn path(settings: &Settings) -> PathBuf {
     let dir = settings.registry.parent().unwrap_or(Path::new(""));
     let identity = match &settings.share {
         Some(share) => {

@@ -376,7 +376,11 @@ fn stands_or_differs(settings: &Settings, registry: &Registry, change: &Change) 
     let path = settings.registry.display();
     let others = registry.entries(&settings.forest).len().saturating_sub(1);
     match &change.action {
-        Action::None => Look::Stands(format!("the entry stands in {path}, beside {others} others")),
+        Action::None => Look::Stands(match others {
+            0 => format!("the entry stands in {path}, the only one of its forest"),
+            1 => format!("the entry stands in {path}, beside one other"),
+            others => format!("the entry stands in {path}, beside {others} others"),
+        }),
         Action::Add => Look::Differs(Fault::new(
             Reason::EntryMissing,
             format!("{path} has no entry of {}", settings.node),

@@ -1,28 +1,33 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use forest_core::reason::Reason;
 use forest_core::secrets::Duty;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::binaries::BinariesStep;
 use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
+use crate::cluster::companion::{Companion, Destination};
 use crate::cluster::machine::WitnessPlan;
 use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
+use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::monitor::{Unanswered, dialable};
-use crate::engine::nats_server;
+use crate::engine::restart::RestartFile;
+use crate::engine::{lame_duck, nats_server};
 use crate::engine::planned::Planned;
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
@@ -37,8 +42,11 @@ const ORDER: Duration = Duration::from_secs(5);
 pub struct WitnessStep {
     settings: Arc<Settings>,
     binary: Result<PathBuf, Fault>,
+    /// Brings the executable, where it is to be fetched.
+    fetches: Option<BinariesStep>,
     keeper: SecretsKeeper,
     wants: Wants,
+    companion: Companion,
     last: Arc<Mutex<Last>>,
     link: Arc<AsyncMutex<SysLink>>,
 }
@@ -60,7 +68,11 @@ impl WitnessStep {
         wants: Wants,
     ) -> Self {
         let (last, link) = (Arc::default(), Arc::default());
-        Self { settings, binary, keeper, wants, last, link }
+        let download = settings.witness.download.clone();
+        let path = binary.as_ref().ok().filter(|_| download.is_some());
+        let fetches = path.map(|path| BinariesStep::of(&settings, path.clone(), download));
+        let companion = Companion::new(Arc::clone(&settings), binary.clone(), wants.clone());
+        Self { settings, binary, fetches, keeper, wants, companion, last, link }
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -90,6 +102,29 @@ impl WitnessStep {
         }
     }
 
+    /// What is wrong with the executable, where fetching it puts that right. Blocks while a changed file is hashed.
+    fn to_be_fetched(&self, seen: &Seen) -> Result<Option<Fault>, Fault> {
+        let Some(fetches) = &self.fetches else {
+            return Ok(None);
+        };
+        match fetches.compare(seen).0 {
+            Ok(Look::Stands(_)) => Ok(None),
+            Ok(Look::Differs(fault)) => Ok(Some(of_witness(fault))),
+            Err(fault) => Err(of_witness(fault)),
+        }
+    }
+
+    async fn fetch(&self, seen: &Seen) -> Result<(), Fault> {
+        let (step, known) = (self.clone(), seen.clone());
+        let due = off_thread(move || step.to_be_fetched(&known)).await?;
+        let (Some(_), Some(fetches)) = (due, &self.fetches) else {
+            return Ok(());
+        };
+        let fetched = fetches.act(seen.clone()).await.map_err(of_witness)?;
+        tracing::info!("{fetched}, for the witness");
+        Ok(())
+    }
+
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let stands = |text: String| Ok(Look::Stands(text));
         let differs = |message: String| Ok(Look::Differs(Fault::new(Reason::WitnessDown, message)));
@@ -102,6 +137,9 @@ impl WitnessStep {
             WitnessPlan::Wait(wait) => Err(wait.fault()),
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {
+                if let Some(due) = self.to_be_fetched(seen)? {
+                    return Ok(Look::Differs(due));
+                }
                 let planned = self.planned(&situation, seen, duty)?;
                 if self.is_anothers(seen, duty) {
                     return differs(format!("a witness of another name makes way for {}", duty.name));
@@ -110,13 +148,19 @@ impl WitnessStep {
                 if !planned.is_written() || !asked {
                     return differs(format!("the witness {} is not as it should be yet", duty.name));
                 }
+                if self.restarts(seen).is_some() {
+                    return differs(format!("the witness {} is to be restarted", duty.name));
+                }
                 if self.unread(seen, &planned).is_some() {
                     return differs(format!(
                         "the witness {} has not read its new configuration yet",
                         duty.name
                     ));
                 }
-                stands(format!("the witness {} is wanted", duty.name))
+                match stray(seen, &duty.name) {
+                    Some(fault) => Ok(Look::Differs(fault)),
+                    None => stands(format!("the witness {} is wanted", duty.name)),
+                }
             }
             WitnessPlan::RemoveGhost(name) => {
                 differs(format!("the witness {name} of before is still counted"))
@@ -164,9 +208,13 @@ impl WitnessStep {
                 self.record(&seen, move |secrets| secrets.take_witness(&node)).await?;
                 Ok("this node keeps the witness now".to_owned())
             }
-            WitnessPlan::RemoveGhost(name) => self.order(&seen, Order::Remove, name).await,
-            WitnessPlan::StepDown(duty) => self.order(&seen, Order::StepDown, &duty.name).await,
-            WitnessPlan::Remove(duty) => self.order(&seen, Order::Remove, &duty.name).await,
+            WitnessPlan::RemoveGhost(name) => self.order(&situation, &seen, Order::Remove, name).await,
+            WitnessPlan::StepDown(duty) => self.order(&situation, &seen, Order::StepDown, &duty.name).await,
+            // A stream that lies there alone would be lost with it.
+            WitnessPlan::Remove(duty) if !seen.view.strays.is_empty() => {
+                self.clear_strays(&seen, &duty.name).await
+            }
+            WitnessPlan::Remove(duty) => self.order(&situation, &seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
                 self.delete_stores().await?;
@@ -201,6 +249,7 @@ impl WitnessStep {
         if off_thread(move || Ok(step.is_anothers(&known, &name))).await? {
             return Ok(self.stop(&format!("it makes way for {}", duty.name)));
         }
+        self.fetch(seen).await?;
         let planned = self.planned(situation, seen, duty)?;
         let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
         off_thread(move || {
@@ -210,13 +259,29 @@ impl WitnessStep {
         .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
         self.want(Want::Run(planned.command.clone()));
+        if let Some(pid) = self.restarts(seen) {
+            lame_duck::end(pid);
+            return Ok(format!("the witness {} (pid {pid}) makes way for the next", duty.name));
+        }
         let (step, known, written) = (self.clone(), seen.clone(), planned.clone());
-        let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? else {
-            return Ok(format!("the witness {} is to run", duty.name));
-        };
-        reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
-        self.last().loaded.note(pid, planned.text);
-        Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name))
+        if let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? {
+            reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
+            self.last().loaded.note(pid, planned.text);
+            return Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name));
+        }
+        match seen.view.strays.is_empty() {
+            true => Ok(format!("the witness {} is to run", duty.name)),
+            false => self.clear_strays(seen, &duty.name).await,
+        }
+    }
+
+    /// The witness's process, where a person wants the servers here restarted and the engine is new and well: it
+    /// makes the quorum meanwhile.
+    fn restarts(&self, seen: &Seen) -> Option<u32> {
+        let restart = RestartFile::new(&self.settings).read()?;
+        let leads = seen.view.own_leader.is_some() && seen.view.answers == seen.engine.pid;
+        let engine_is_new = seen.engine.pid.is_some_and(|pid| pid != restart.engine) && leads;
+        seen.witness.pid.filter(|pid| engine_is_new && restart.witness == Some(*pid))
     }
 
     /// The running witness, where it is not certain that it has read the configuration as it stands: it keeps
@@ -226,6 +291,21 @@ impl WitnessStep {
         let pid = seen.witness.pid.filter(|pid| !self.last().loaded.is(*pid, &planned.text))?;
         let at = dialable(self.settings.witness_listen().client);
         TcpStream::connect_timeout(&at, KNOCK).is_ok().then_some(pid)
+    }
+
+    /// Brings streams off the witness `name`.
+    async fn clear_strays(&self, seen: &Seen, name: &str) -> Result<String, Fault> {
+        let Some(port) = seen.client_port else {
+            return Err(Fault::new(Reason::StreamOnWitness, "the engine's client port is not known yet"));
+        };
+        let members = seen.view.group.iter().flat_map(|group| &group.members);
+        let nodes = members.filter(|member| member.current && member.name != name).count().max(1);
+        let at = SocketAddr::new(self.settings.listen.monitor.ip(), port);
+        let mut done = Vec::new();
+        for stray in &seen.view.strays {
+            done.push(strays::clear(at, stray, name, nodes).await?);
+        }
+        Ok(done.join("; "))
     }
 
     async fn record(
@@ -239,21 +319,64 @@ impl WitnessStep {
         self.keeper.update(dir, move |secrets| Ok(change(secrets))).await.map(drop)
     }
 
-    async fn order(&self, seen: &Seen, order: Order, name: &str) -> Result<String, Fault> {
+    async fn order(
+        &self,
+        situation: &Situation,
+        seen: &Seen,
+        order: Order,
+        name: &str,
+    ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let Some(SysAt { at, sys }) = SysAt::of(&self.settings, seen) else {
-            return Err(Fault::new(Reason::SecretsMissing, "no server here takes orders"));
+        let give = |client: Client| order.give(client, name.to_owned()).boxed();
+        let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
+            let mut link = self.link.lock().await;
+            let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
+            give(client).await.map_err(failed)?;
+            ""
+        } else {
+            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            ", by a companion"
         };
-        let mut link = self.link.lock().await;
-        let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
-        match order {
-            Order::StepDown => sys::step_down(&client, ORDER).await.map_err(failed)?,
-            Order::Remove => sys::remove(&client, name, ORDER).await.map_err(failed)?,
-        }
         Ok(match order {
-            Order::StepDown => format!("the witness {name} gives up leading the meta group"),
-            Order::Remove => format!("the witness {name} is taken out of the meta group"),
+            Order::StepDown => format!("the witness {name} gives up leading the meta group{by}"),
+            Order::Remove => format!("the witness {name} is taken out of the meta group{by}"),
         })
+    }
+
+    /// Where a companion has to go. Only NimsForest's clusters need one.
+    fn destination<'a>(&self, situation: &'a Situation, seen: &'a Seen) -> Result<Destination<'a>, Fault> {
+        let cluster = seen.view.cluster.as_str();
+        match (&situation.record, seen.address) {
+            (Some(record), Some(address))
+                if self.settings.engine.kind == EngineKind::Nimsforest && !cluster.is_empty() =>
+            {
+                Ok(Destination { cluster, routes: &situation.routes, address, record })
+            }
+            _ => Err(Fault::new(Reason::SecretsMissing, "no server here takes orders")),
+        }
+    }
+}
+
+/// What is wrong where a stream has a replica on the witness `name`.
+fn stray(seen: &Seen, name: &str) -> Option<Fault> {
+    let names: Vec<_> = seen.view.strays.iter().map(|stray| stray.stream.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        let message = format!("on the witness {name}, which is no place for data: {}", names.join(", "));
+        Fault::new(Reason::StreamOnWitness, message)
+    })
+}
+
+/// What is said of an executable, said of the witness's.
+fn of_witness(fault: Fault) -> Fault {
+    match fault.reason {
+        Reason::EngineMissing | Reason::EngineNotExecutable => Fault { reason: Reason::NoWitness, ..fault },
+        Reason::DownloadFailed => {
+            fault.advise("check witness.download.url, and that this machine reaches it")
+        }
+        Reason::DownloadSha256 => {
+            fault.advise("check witness.download: url and sha256 do not belong together")
+        }
+        _ => fault,
     }
 }
 
@@ -261,6 +384,16 @@ impl WitnessStep {
 enum Order {
     StepDown,
     Remove,
+}
+
+impl Order {
+    /// Gives it, about the server `name`.
+    async fn give(self, client: Client, name: String) -> Result<(), Unanswered> {
+        match self {
+            Self::StepDown => sys::step_down(&client, ORDER).await,
+            Self::Remove => sys::remove(&client, &name, ORDER).await,
+        }
+    }
 }
 
 impl Step for WitnessStep {

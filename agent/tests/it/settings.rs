@@ -168,6 +168,12 @@ fn bad_firewalls_and_shapes() {
     insta::assert_snapshot!(refusal_of("share: //host/share\n"), @"3:8: share: is a single value; it has to be a mapping, `key: value` lines");
     insta::assert_snapshot!(refusal_of("registry: [a, b]\n"), @"3:11: registry: is a list; it has to be one value");
     insta::assert_snapshot!(refusal_of("share: { source: //host/share, username: 'u1,pass=hunter2' }\n"), @"3:42: share.username: holds a comma or a percent sign, which no mount option carries; write the user's name alone; the password belongs into share.password_file");
+    let download = format!("download: {{ url: \"https://x.example/n\", sha256: \"{}\" }}", "0".repeat(64));
+    insta::assert_snapshot!(refusal_of(&format!("witness:\n  {download}\n")), @"4:13: witness.download: is for the engine's own executable, which the witness runs as well; write it as engine.download, or set a witness.binary of its own");
+    insta::assert_snapshot!(refusal_of(&format!("witness:\n  binary: /opt/nimsforest/bin/nats-server\n  {download}\n")), @"5:13: witness.download: is for the engine's own executable, which the witness runs as well; write it as engine.download, or set a witness.binary of its own");
+    parse(&format!("forest_id: a\nnode_id: b\nengine: {{ kind: nimsforest }}\nwitness:\n  {download}\n"))
+        .expect("valid");
+    parse(&format!("forest_id: a\nnode_id: b\nwitness:\n  binary: /opt/w\n  {download}\n")).expect("valid");
     insta::assert_snapshot!(refusal_of("witness: { listen: { client: \"[::1]:4223\" } }\n"), @r#"3:20: witness.listen.cluster: missing; add `cluster: "[::]:6223"` below `witness.listen`"#);
     insta::assert_snapshot!(refusal("- forest_id\n"), @"agent.yaml:1:1: the file is a list; it has to be a mapping, `key: value` lines");
 }

@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use forest_core::health::Status;
+use jiff::Timestamp;
 
 use super::table::{or_dash, table};
 use crate::args::Grow;
+use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
+use crate::local::ready::complaint;
+use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
+use crate::probe::Look;
 use crate::report::{self, GrowReport};
-use crate::ui::{Done, Ui, counted};
+use crate::ui::{Done, Ui, counted, note};
 
 pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
     let forest = local.forest(&args.forest)?;
-    let mut add = args.nodes.unwrap_or(0);
-    if args.auto {
-        let looks = local.http.look(&targets(&forest.plan)).await;
-        add = u8::from(report::wants_another(
-            &report::grow(&args.forest, &looks, args.threshold),
-            args.max_nodes,
-        ));
-    }
+    let add = match args.nodes {
+        Some(count) => count,
+        None => due(local, &forest, args, ui).await,
+    };
     let raised = if add > 0 || args.repair {
         let limit = Duration::from_secs(args.timeout.seconds);
         let wish = Wish { add, repair: args.repair, limit };
@@ -37,9 +38,41 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     let looks = local.http.look(&targets(&plan)).await;
     let mut report = report::grow(&args.forest, &looks, args.threshold);
     report.added = added(raised.as_ref());
-    let text = text(&report);
+    let text = text(&report, &looks);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
     Ok(Done { always_json: args.auto, ..done })
+}
+
+/// How many nodes are to be added though no number was given: with `--auto` as the load asks for it, on a terminal
+/// as a person says.
+async fn due(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> u8 {
+    if !args.auto && !ui.may_ask() {
+        return 0;
+    }
+    let looks = local.http.look(&targets(&forest.plan)).await;
+    let report = report::grow(&args.forest, &looks, args.threshold);
+    if !report::wants_another(&report, args.max_nodes) {
+        return 0;
+    }
+    if forest.plan.programs.engine == EngineKind::Nimsforest {
+        note(record::ONE_NIMSFOREST, "\n");
+        return 0;
+    }
+    if !args.auto {
+        let load = format!("{} % CPU on average, above {} %", report.avg_cpu_percent, report.threshold);
+        return u8::from(ui.ask(&format!("{load}: add a node to {}?", args.forest)));
+    }
+    match report::cooling(forest.plan.grown_at, args.cooldown, Timestamp::now()) {
+        None => 1,
+        Some(left) => {
+            let message = "the load is high, and the last node was added just now: no other for";
+            note(
+                &format!("{message} {}", counted(usize::try_from(left).unwrap_or_default(), "second")),
+                "\n",
+            );
+            0
+        }
+    }
 }
 
 /// Those that were pending when they were started.
@@ -51,8 +84,8 @@ fn added(raised: Option<&Raised>) -> Vec<String> {
         .collect()
 }
 
-fn text(report: &GrowReport) -> String {
-    let rows = report.nodes.iter().map(|node| {
+fn text(report: &GrowReport, looks: &[Look]) -> String {
+    let rows = report.nodes.iter().zip(looks).map(|(node, look)| {
         vec![
             node.node_id.clone(),
             node.ip.clone(),
@@ -60,13 +93,13 @@ fn text(report: &GrowReport) -> String {
             or_dash(node.cpu_percent),
             or_dash(node.mem_mb),
             or_dash(node.connections),
-            node.error.clone().unwrap_or_default(),
+            node.error.clone().or_else(|| ill(look)).unwrap_or_default(),
         ]
     });
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
     let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
-        "{table}\n\n{} of {} answer; {}; on average {} % CPU ({load} {} %), {} MB",
+        "{table}\n\n{} of {} answer; {}, the agents' own among them; on average {} % CPU ({load} {} %), {} MB",
         report.reachable_nodes,
         counted(report.total_nodes, "node"),
         counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
@@ -78,6 +111,12 @@ fn text(report: &GrowReport) -> String {
         text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
     }
     text
+}
+
+/// Why a node that answers is not well.
+fn ill(look: &Look) -> Option<String> {
+    let health = look.health.as_ref().ok()?;
+    (health.report.status != Status::Pass).then(|| complaint(&health.report))
 }
 
 /// The word for a status.

@@ -5,6 +5,7 @@ mod grow;
 mod logs;
 mod plant;
 mod remote;
+mod shrink;
 mod table;
 mod teardown;
 mod view;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
     match cli.command {
         Command::Plant(args) => plant::run(&args, named, env, ui).await,
         Command::Grow(args) => grow::run(&local()?, &args, ui).await,
+        Command::Shrink(args) => shrink::run(&local()?, &args, ui).await,
         Command::Teardown { forest } => teardown::run(&local()?, &forest, ui).await,
         Command::List => view::list(&local()?, remote::store(named, env)?.as_ref()),
         Command::Status { forest } => view::status(&local()?, || remote::store(named, env), &forest).await,

@@ -77,8 +77,13 @@ impl Local {
         let _lock = lock::acquire(&self.layout, &forest)?;
         let request = order.request(&forest, self.layout.root());
         // Before anything is written: a port that is taken is no reason to leave half a forest behind.
-        let (_, plan) = record::plant(&self.store.read()?, &forest, &request)?;
+        let registry = self.store.read()?;
+        let (_, plan) = record::plant(&registry, &forest, &request)?;
         self.check_ports(&forest, &plan, &plan.members)?;
+        if registry.forest(&forest).is_none() {
+            // Of an earlier forest of this name, whose founding nobody could go on from.
+            self.store.forget_secrets(&forest)?;
+        }
         let mut plan = None;
         self.store.update(|registry| {
             let (next, wanted) = record::plant(registry, &forest, &request)?;

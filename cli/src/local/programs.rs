@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use forest_core::reason::Reason;
 
-use super::record::Programs;
+use super::record::{ONE_NIMSFOREST, Programs};
 use crate::args;
 use crate::config::{Engine, EngineKind};
 use crate::environment::Environment;
@@ -30,9 +30,7 @@ pub fn find(
         configured(engine, env)?
     };
     if kind == EngineKind::Nimsforest && count > 1 {
-        let message = "NimsForest runs as one local node only, for its monitoring port 8222 is the machine's: \
-                       plant `small`, or take nats-server with --engine-binary";
-        return Err(Failure::new(Reason::NotSupported, message));
+        return Err(Failure::new(Reason::NotSupported, ONE_NIMSFOREST));
     }
     Ok(Programs { agent, engine: kind, binary, download })
 }

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 /// How often a node is asked.
 const LOOK: Duration = Duration::from_millis(150);
 /// So long what every start goes through is not worth a complaint.
-const USUAL: Duration = Duration::from_secs(10);
+const USUAL: Duration = Duration::from_secs(20);
 /// How much of an agent's log is looked through for its last words, in bytes.
 const TAIL: usize = 4096;
 
@@ -128,7 +128,7 @@ fn step(answer: &Result<HealthReport, String>, peers: usize, waited: Duration) -
             on_its_way(report).unwrap_or_default().to_owned()
         }
         Ok(report) if report.step == "ready" => what_is_missing(report, peers),
-        Ok(report) => report.step.clone(),
+        Ok(report) => format!("at its step {}", report.step),
         Err(_) => "starting the agent".to_owned(),
     }
 }

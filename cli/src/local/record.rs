@@ -25,6 +25,10 @@ use crate::args::node_name;
 use crate::config::{Download, EngineKind};
 use crate::failure::Failure;
 
+/// Why there is one NimsForest a machine.
+pub const ONE_NIMSFOREST: &str = "NimsForest runs as one local node only, for its monitoring port 8222 is the \
+                                  machine's: plant `small`, or take nats-server with --engine-binary";
+
 /// The provider of local forests.
 pub const PROVIDER: &str = "local";
 
@@ -53,6 +57,9 @@ pub struct Plan {
     /// Those that were not yet seen healthy.
     #[serde(default)]
     pub pending: Vec<NodeId>,
+    /// When a node was last added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_at: Option<Timestamp>,
     /// What its nodes run.
     pub programs: Programs,
 }
@@ -191,6 +198,7 @@ fn fresh(registry: &Registry, forest: &ForestId, request: &Request) -> Result<Pl
         network,
         members: Vec::new(),
         pending: Vec::new(),
+        grown_at: None,
         programs: request.programs.clone(),
     };
     plan.add(forest, request.count)?;
@@ -240,8 +248,15 @@ pub fn grow(
     now: Timestamp,
 ) -> Result<(Option<Registry>, Plan), Failure> {
     let mut plan = live(registry, forest)?;
+    if count > 0 && plan.programs.engine == EngineKind::Nimsforest {
+        return Err(Failure::new(Reason::NotSupported, ONE_NIMSFOREST));
+    }
     let pending = u8::try_from(plan.pending.len()).unwrap_or(u8::MAX);
-    plan.add(forest, count.saturating_sub(pending))?;
+    let more = count.saturating_sub(pending);
+    plan.add(forest, more)?;
+    if more > 0 {
+        plan.grown_at = Some(now);
+    }
     Ok((edit_forest(registry, forest, now, |record| plan.write(record)), plan))
 }
 
@@ -271,6 +286,15 @@ pub fn settle(
     if plan.pending.is_empty() {
         plan.status = Status::Active;
     }
+    edit_forest(registry, forest, now, |record| plan.write(record))
+}
+
+/// The registry in which `node` is no member any more; `None` where it was none.
+#[must_use]
+pub fn shrink(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestamp) -> Option<Registry> {
+    let mut plan = live(registry, forest).ok()?;
+    plan.members.retain(|member| member.id != *node);
+    plan.pending.retain(|id| id != node);
     edit_forest(registry, forest, now, |record| plan.write(record))
 }
 

@@ -1,4 +1,4 @@
-//! Tearing a forest down: tombstones, processes, directories, entries and record, in this order, so that it can
+//! Tearing a forest down: tombstones, processes, directories, secrets, entries and record, in this order, so that it can
 //! be cut short anywhere and run again. Errors are gathered; what can go goes, and the record stays until
 //! everything else is gone.
 
@@ -47,6 +47,7 @@ impl Local {
         }
         if fates.iter().all(|(_, _, end)| end.is_ok()) {
             files::remove_dir(&self.layout.forest(forest))?;
+            self.store.forget_secrets(forest)?;
             self.store.update(|registry| Ok(remove_forest(registry, forest, Timestamp::now())))?;
             // Only an empty one goes.
             let _ = std::fs::remove_dir(self.layout.forests());
@@ -83,7 +84,7 @@ impl Local {
     }
 
     /// Ends everything that runs of a node, then removes its directory.
-    async fn end(&self, forest: &ForestId, node: &NodeId) -> Result<(), Failure> {
+    pub(super) async fn end(&self, forest: &ForestId, node: &NodeId) -> Result<(), Failure> {
         let dir = self.layout.node(forest, node);
         end_all(|| process::agents(&dir), AGENT_GRACE, node).await?;
         // What an agent that was killed has left behind; a living one has ended them itself.

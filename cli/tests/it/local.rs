@@ -48,7 +48,12 @@ fn people_read_tables_and_a_client_url() {
     assert!(!planted.out.contains('\u{1b}') && !planted.err.contains('\u{1b}'), "no colour in a pipe");
     assert!(home.run(&["list"]).exits(0).out.contains("grove   local"));
     assert!(home.run(&["status", "grove"]).exits(0).out.starts_with("grove: pass\n"));
-    assert!(home.run(&["grow", "grove"]).exits(0).out.contains("1 of 1 node answer; 2 clients"));
+    assert!(
+        home.run(&["grow", "grove"])
+            .exits(0)
+            .out
+            .contains("1 of 1 node answer; 2 clients, the agents' own among them")
+    );
     let asks = home.run(&["teardown", "grove"]).exits(2);
     assert!(asks.err.contains("--yes"), "{asks:?}");
     assert_eq!(home.agents("grove").len(), 1, "nothing was done");
@@ -120,6 +125,36 @@ fn a_loaded_forest_grows_by_itself_up_to_its_limit() {
         home.run(&["grow", "grove", "--auto", "--max-nodes", "2"]).exits(0).json()["added"],
         json!([])
     );
+    // More would be allowed, and the load is as high; the last growth has to show first.
+    let auto = |arguments: &[&str]| {
+        let mut command = home.command(&[&["grow", "grove", "--auto"], arguments].concat());
+        said(command.env("FAKE_CPU", "95")).exits(0)
+    };
+    let waits = auto(&[]);
+    assert_eq!(waits.json()["added"], json!([]));
+    assert!(waits.err.contains("no other for") && waits.err.contains("seconds"), "{waits:?}");
+    assert_eq!(auto(&["--cooldown", "0"]).json()["added"], json!(["grove-node-3"]));
+}
+
+#[test]
+fn a_loaded_forest_asks_on_a_terminal_alone() {
+    let home = Home::new();
+    said(home.plant(&["--name", "grove"]).env("FAKE_CPU", "95")).exits(0);
+    let quiet = home.run(&["grow", "grove"]).exits(0);
+    assert!(!quiet.err.contains("[y/N]") && quiet.out.contains("morpheus grow grove --nodes 1"), "{quiet:?}");
+    assert!(!quiet.out.contains('\u{1b}') && !quiet.err.contains('\u{1b}'), "no colour in a pipe: {quiet:?}");
+    for (answer, nodes) in [("\n", 1), ("y\n", 2)] {
+        let command = format!("{} grow grove", env!("CARGO_BIN_EXE_morpheus"));
+        let mut terminal = std::process::Command::new("script");
+        terminal.args(["-qec", &command, "/dev/null"]).env_clear().current_dir(home.path());
+        terminal.env("HOME", home.path()).env("PATH", "/usr/bin:/bin").env("FAKE_CPU", "95");
+        let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains("add a node to grove? [y/N]"), "{shown}");
+        assert_eq!(home.agents("grove").len(), nodes, "{shown}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) fn put(
             return Ok(false);
         }
         let publish = Publish { staged, target, bytes, base };
-        match cx.door.publish(&publish) {
+        match published(cx, lease, &publish) {
             Ok(()) => {}
             Err(err) if err.kind == Kind::Changed => return Ok(false),
             Err(err) if err.kind == Kind::NotFound => {
@@ -40,6 +40,26 @@ pub(super) fn put(
     }
     cx.door.sync(&files.file)?;
     holds(cx, &files.file, bytes)
+}
+
+/// Publishes; what is refused only for a moment is tried again, for as long as the lease may be used: a server may
+/// refuse to touch a file that somebody has open.
+fn published(cx: &Context<'_>, lease: &Lease<'_>, publish: &Publish<'_>) -> Result<(), DoorError> {
+    let mut backoff = cx.backoff();
+    loop {
+        match cx.door.publish(publish) {
+            Err(err) if may_pass(err.kind) && lease.in_time() => {
+                tracing::debug!(%err, "trying again");
+                backoff.wait(cx.clock);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What a server says while somebody has the file open: that staging was allowed is known.
+fn may_pass(kind: Kind) -> bool {
+    matches!(kind, Kind::Denied | Kind::Exists | Kind::Other)
 }
 
 fn holds(cx: &Context<'_>, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {

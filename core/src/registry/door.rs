@@ -118,8 +118,8 @@ pub trait Door: Send + Sync {
     /// [`Kind::NotFound`]: the lease is lost.
     fn stage(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError>;
 
-    /// Puts a staged file in place of `target`, which readers see whole, before or after, at every moment; only
-    /// where `base` is [`Base::Any`] may it be missing for a moment.
+    /// Puts a staged file in place of `target`, which readers see whole, before or after; a moment in which it is
+    /// missing is allowed where `base` is [`Base::Any`], and on a file system that cannot do without (CIFS).
     ///
     /// # Errors
     /// [`Kind::NotFound`]: the lease is lost, or the target's directory is missing; [`Kind::Changed`]: `base`

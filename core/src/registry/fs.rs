@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, RenameFlags, Uid};
@@ -25,12 +25,19 @@ pub(super) const FLOCK: &str = ".registry.flock";
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
 
+/// How the names of files begin that are being replaced.
+pub(super) const OLD: &str = ".registry.old.";
+
+/// What statfs(2) calls the kernel's CIFS client, for SMB 1 and for all later ones.
+const CIFS: [u32; 2] = [0xff53_4d42, 0xfe53_4d42];
+
 /// One directory of a file system.
 #[derive(Debug)]
 pub struct FsDoor {
     dir: OwnedFd,
     shown: PathBuf,
     queue: Option<Arc<Queue>>,
+    two_steps: OnceLock<bool>,
 }
 
 impl FsDoor {
@@ -38,7 +45,7 @@ impl FsDoor {
     /// machine's, one for each share, kept by the caller; without it updaters meet at the lease only.
     #[must_use]
     pub fn new(dir: OwnedFd, shown: &Path, queue: Option<Arc<Queue>>) -> Self {
-        Self { dir, shown: shown.to_owned(), queue }
+        Self { dir, shown: shown.to_owned(), queue, two_steps: OnceLock::new() }
     }
 
     /// Opens the directory at `path` as it stands now.
@@ -54,6 +61,12 @@ impl FsDoor {
             source: Box::new(io::Error::from(errno)),
         })?;
         Ok(Self::new(dir, path, queue))
+    }
+
+    /// The same door, which replaces files as one on CIFS does, wherever it leads: for tests.
+    #[must_use]
+    pub fn as_on_cifs(self) -> Self {
+        Self { two_steps: OnceLock::from(true), ..self }
     }
 
     fn error(&self, op: Op, path: &str, err: io::Error) -> DoorError {
@@ -86,6 +99,42 @@ impl FsDoor {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
         rustix::fs::renameat(&self.dir, from, &self.dir, to)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> Result<(), Errno> {
+        match rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag. Directories need none, and files go to unique names.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
+            moved => moved,
+        }
+    }
+
+    /// Puts `staged` in the place of `target`: at once, but on CIFS. There a client which is refused the rename, because
+    /// somebody has the target open, removes the target and tries again; the server then keeps in mind that the
+    /// name is to go, and takes away whatever stands there when the last reader closes the old file: the new one too.
+    /// So the old file is moved aside first, which is never refused, and the name is free for a moment.
+    fn replace(&self, staged: &str, target: &str) -> Result<(), Errno> {
+        let on_cifs = || rustix::fs::fstatfs(&self.dir).is_ok_and(|found| is_cifs(found.f_type));
+        if !*self.two_steps.get_or_init(on_cifs) {
+            return self.rename(staged, target);
+        }
+        // Who has lost the lease has nothing staged any more, and moves nothing.
+        rustix::fs::statat(&self.dir, staged, AtFlags::SYMLINK_NOFOLLOW)?;
+        let old = format!("{OLD}{}", staged.rsplit('/').next().unwrap_or_default());
+        let stood = match self.rename_new(target, &old) {
+            Ok(()) => true,
+            Err(Errno::NOENT) => false,
+            Err(err) => return Err(err),
+        };
+        let replaced = self.rename_new(staged, target);
+        if stood {
+            // Put back, unless another document stands there by now.
+            let back = replaced.is_err() && self.rename_new(&old, target).is_ok();
+            if !back && let Err(err) = rustix::fs::unlinkat(&self.dir, &old, AtFlags::empty()) {
+                tracing::debug!(%err, old, "cannot remove the file that was replaced");
+            }
+        }
+        replaced
     }
 
     /// Gives the staged file the owner, group and mode of the one it replaces: others may read it by them.
@@ -151,12 +200,8 @@ impl Door for FsDoor {
     }
 
     fn move_new(&self, from: &str, to: &str) -> Result<(), DoorError> {
-        let moved = match rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE) {
-            // Not every file system knows the flag. Directories need none, and files go to unique names.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
-            moved => moved,
-        };
-        moved.map_err(|errno| self.error(Op::MoveNew, &format!("{from} to {to}"), errno.into()))
+        self.rename_new(from, to)
+            .map_err(|errno| self.error(Op::MoveNew, &format!("{from} to {to}"), errno.into()))
     }
 
     fn rmdir(&self, path: &str) -> Result<(), DoorError> {
@@ -197,7 +242,7 @@ impl Door for FsDoor {
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
         let Publish { staged, target, .. } = *publish;
         self.keep_access(staged, target)
-            .and_then(|()| self.rename(staged, target))
+            .and_then(|()| self.replace(staged, target))
             .map_err(|errno| self.error(Op::Publish, target, errno.into()))
     }
 
@@ -210,6 +255,12 @@ impl Door for FsDoor {
             _ => Ok(()),
         }
     }
+}
+
+/// The magic number's type differs from machine to machine; it has 32 bits.
+fn is_cifs(magic: impl TryInto<i64>) -> bool {
+    let magic = magic.try_into().unwrap_or_default();
+    CIFS.iter().any(|known| magic & 0xffff_ffff == i64::from(*known))
 }
 
 fn unsupported(err: &io::Error) -> bool {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::document::join;
 use super::door::{Door, DoorError, optional};
+use super::fs::OLD;
 use super::lease::{Context, GONE, PREPARED};
 use super::restore::NEW;
 
@@ -12,7 +13,7 @@ use super::restore::NEW;
 /// else, and is left to the next.
 pub(super) fn sweep(cx: &Context<'_>) {
     let names = cx.door.list("").unwrap_or_default();
-    let ours = |name: &&String| [PREPARED, GONE, NEW].iter().any(|prefix| name.starts_with(prefix));
+    let ours = |name: &&String| [PREPARED, GONE, NEW, OLD].iter().any(|prefix| name.starts_with(prefix));
     for name in names.iter().filter(ours) {
         if let Err(err) = clear(cx, name) {
             tracing::debug!(%err, name, "cannot clear away what a dead holder left behind");

@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forest_core::id::ForestId;
 use forest_core::registry::{
-    Clock, Document, Door, FsDoor, Limits, Outcome, Owner, Registry, UpdateError, UpdateOptions, bury, update,
+    Clock, Document, Door, FsDoor, Limits, Outcome, Owner, Queue, Registry, UpdateError, UpdateOptions, bury,
+    update,
 };
 
 use crate::faulty::{Fault, Faulty, FaultyDoor};
@@ -54,24 +56,35 @@ pub(crate) trait Bench: Sync {
     }
 }
 
-/// A plain directory.
-pub(crate) struct Plain(tempfile::TempDir);
+/// A plain directory; in the second field whether files in it are replaced as on CIFS.
+pub(crate) struct Plain(tempfile::TempDir, pub(crate) bool);
 
 impl Plain {
     /// In memory where there is such a directory: suites of thousands of updates would else wait for the disk.
     pub(crate) fn new() -> Self {
-        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::on_disk(), Self)
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::on_disk(), |dir| Self(dir, false))
     }
 
     /// On a disk, with what its syncs cost.
     pub(crate) fn on_disk() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), false)
+    }
+
+    /// The same, where files are replaced as on CIFS.
+    pub(crate) fn as_on_cifs() -> Self {
+        Self(Self::new().0, true)
+    }
+
+    /// Its door with a queue.
+    pub(crate) fn queued(&self, queue: Option<Arc<Queue>>) -> FsDoor {
+        let door = FsDoor::open(self.0.path(), queue).unwrap();
+        if self.1 { door.as_on_cifs() } else { door }
     }
 }
 
 impl Bench for Plain {
     fn door(&self) -> Box<dyn Door> {
-        Box::new(FsDoor::open(self.0.path(), None).unwrap())
+        Box::new(self.queued(None))
     }
 
     fn dir(&self) -> PathBuf {

@@ -117,7 +117,12 @@ fn passes(fault: Fault, op: Op) -> bool {
         Fault::LostBefore | Fault::LostAfter => !publishes(op),
         Fault::Refused => op == Op::Read,
         // A copy whose read was torn is a bad one, and the update refused.
-        Fault::Torn | Fault::DeadBefore | Fault::DeadAfter | Fault::Outage(_) | Fault::Spells => false,
+        Fault::Torn
+        | Fault::DeadBefore
+        | Fault::DeadAfter
+        | Fault::Outage(_)
+        | Fault::Spells
+        | Fault::Occupied(_) => false,
     }
 }
 

@@ -25,6 +25,28 @@ fn a_stale_lease_is_taken_away_between_spells_without_an_answer() {
     }
 }
 
+/// What is refused because somebody has the file open is done as soon as it is closed, under the same lease; what is
+/// refused for longer is told, and what was acknowledged before is still to be had.
+#[test]
+fn a_file_that_is_open_is_replaced_once_it_is_closed() {
+    for (refusals, done) in [(1, true), (5, true), (10_000, false)] {
+        let (bench, quiet) = (Plain::new(), || {});
+        let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
+        mark(&*bench.door(), &clock, &Owner::current("first"), &limits, "first").unwrap();
+        let faulty = FaultyDoor::new(bench.door(), usize::MAX, Fault::Occupied(refusals), &quiet);
+        let begun = clock.boottime();
+        let result = mark(&faulty, &clock, &Owner::current("me"), &limits, "second");
+        assert_eq!(result.is_ok(), done, "{refusals}");
+        assert!(clock.boottime() - begun < 2 * limits.hold, "{refusals}");
+        if done {
+            assert!(marked(&bench.registry(), "first") && marked(&bench.registry(), "second"));
+        } else {
+            mark(&*bench.door(), &clock, &Owner::current("third"), &limits, "third").unwrap();
+            assert!(marked(&bench.registry(), "first") && marked(&bench.registry(), "third"));
+        }
+    }
+}
+
 /// A lease that could not be given back, since the share gave no answer, holds up others for a minute, but not
 /// the process that left it: neither the update that starts over nor the next one.
 #[test]
@@ -49,6 +71,7 @@ fn one_fault_at_every_call_of_an_update() {
     std::thread::scope(|scope| {
         for start in STARTS {
             scope.spawn(move || every_call(&Plain::new, start));
+            scope.spawn(move || every_call(&Plain::as_on_cifs, start));
         }
     });
 }

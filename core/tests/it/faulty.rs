@@ -23,6 +23,9 @@ pub(crate) enum Fault {
     Torn,
     /// So many calls in a row are lost before their effect, from the chosen one on; those that publish never.
     Outage(usize),
+    /// So many publications in a row are refused, and what they were to replace is gone: a CIFS client does so where
+    /// a program of the same machine has it open.
+    Occupied(usize),
     /// Of every so many calls, as many are answered as are lost; those that publish are always answered.
     Spells,
 }
@@ -52,6 +55,7 @@ pub(crate) struct FaultyDoor<'a> {
     at: usize,
     fault: Fault,
     calls: AtomicUsize,
+    refusals: AtomicUsize,
     dead: AtomicBool,
     op: OnceLock<Op>,
     /// Called after each call, whatever came of it.
@@ -66,7 +70,7 @@ impl<'a> FaultyDoor<'a> {
         watch: &'a (dyn Fn() + Sync),
     ) -> Self {
         let (calls, dead, op) = (AtomicUsize::new(0), AtomicBool::new(false), OnceLock::new());
-        Self { inner, at, fault, calls, dead, op, watch }
+        Self { inner, at, fault, calls, refusals: AtomicUsize::new(0), dead, op, watch }
     }
 
     fn call<T>(
@@ -180,6 +184,13 @@ impl Door for FaultyDoor<'_> {
     }
 
     fn publish(&self, publish: &Publish<'_>) -> Result<(), DoorError> {
+        if let Fault::Occupied(times) = self.fault
+            && self.refusals.fetch_add(1, Ordering::SeqCst) < times
+        {
+            let _ = self.inner.remove(publish.target);
+            let (path, source) = (publish.target.to_owned(), io::Error::other("injected").into());
+            return Err(DoorError { op: Op::Publish, path, kind: Kind::Denied, source });
+        }
         self.call(Op::Publish, publish.target, || self.inner.publish(publish))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::run;
 use crate::http;
-use crate::wait::pause;
+use crate::wait::{pause, until};
 
 /// cloud-init's last word on the console.
 const FINISHED: &str = "finished at";
@@ -51,7 +51,20 @@ impl Guest {
             self.ip()
         );
         fs::write(seed.join("network-config"), network)?;
-        let (iso, seed) = (self.dir.join("seed.iso"), seed.display().to_string());
+        self.burn()
+    }
+
+    /// What its provider's image does by itself at the first boot: a cloud-config beside the user-data.
+    ///
+    /// # Errors
+    /// The CD cannot be made anew.
+    pub fn vendor_data(&self, text: &str) -> anyhow::Result<()> {
+        fs::write(self.dir.join("seed/vendor-data"), text)?;
+        self.burn()
+    }
+
+    fn burn(&self) -> anyhow::Result<()> {
+        let (iso, seed) = (self.dir.join("seed.iso"), self.dir.join("seed").display().to_string());
         let iso = iso.to_string_lossy();
         let made =
             run("xorriso", &["-as", "genisoimage", "-quiet", "-o", &iso, "-V", "cidata", "-J", "-r", &seed]);
@@ -121,6 +134,26 @@ impl Guest {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
         let _ = child.wait();
+    }
+
+    /// Shuts it down in order, and switches it on again: a reboot. (One that User-Mode Linux does by itself comes back
+    /// without a network: its tap is still held.)
+    ///
+    /// # Errors
+    /// It does not shut down.
+    pub fn reboot(&mut self) -> anyhow::Result<()> {
+        // The answer is cut off.
+        let _ = self.ssh("systemctl poweroff", "")?;
+        let mut child = self.power.take().context("it is off")?;
+        let begun = Instant::now();
+        while child.try_wait()?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                self.power = Some(child);
+                bail!("{} does not shut down", self.name());
+            }
+            pause();
+        }
+        self.power_on()
     }
 
     /// Waits until cloud-init says that it is done, well or not.
@@ -201,7 +234,41 @@ impl Guest {
     /// # Errors
     /// ssh cannot be started.
     pub fn ssh(&self, line: &str, input: &str) -> anyhow::Result<Output> {
-        let mut child = Command::new("ssh")
+        let mut child = self.start(line)?;
+        // A command that does not read it may have ended already.
+        let _ = child.stdin.take().context("a pipe")?.write_all(input.as_bytes());
+        Ok(child.wait_with_output()?)
+    }
+
+    /// Starts a line of shell in it, with pipes to and from it.
+    ///
+    /// # Errors
+    /// ssh cannot be started.
+    pub fn start(&self, line: &str) -> anyhow::Result<Child> {
+        let mut ssh = self.ssh_command();
+        ssh.arg(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh.spawn().context("failed to start ssh")
+    }
+
+    /// Lets a port of this machine's loopback lead to the same one of the guest's, for as long as what is returned
+    /// lives.
+    ///
+    /// # Errors
+    /// ssh cannot be started.
+    pub fn forward(&self, port: u16) -> anyhow::Result<Tunnel> {
+        let mut ssh = self.ssh_command();
+        ssh.args(["-N", "-L", &format!("127.0.0.1:{port}:127.0.0.1:{port}")]);
+        let child = ssh.stdin(Stdio::null()).spawn().context("failed to start ssh")?;
+        let tunnel = Tunnel(child);
+        until(&format!("port {port} leads into {}", self.name()), || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+        });
+        Ok(tunnel)
+    }
+
+    fn ssh_command(&self) -> Command {
+        let mut command = Command::new("ssh");
+        command
             .arg("-i")
             .arg(self.image.join("id"))
             .args([
@@ -213,16 +280,8 @@ impl Guest {
                 "LogLevel=ERROR",
             ])
             .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"])
-            .arg(format!("root@{}", self.ip()))
-            .arg(line)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("failed to start ssh")?;
-        // A command that does not read it may have ended already.
-        let _ = child.stdin.take().context("a pipe")?.write_all(input.as_bytes());
-        Ok(child.wait_with_output()?)
+            .arg(format!("root@{}", self.ip()));
+        command
     }
 
     /// Its /health, asked from outside; `None` while nobody answers.
@@ -269,6 +328,17 @@ impl Guest {
             }
         }
         Ok(())
+    }
+}
+
+/// A port forwarded; dropped, it is so no longer.
+#[derive(Debug)]
+pub struct Tunnel(Child);
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::Ipv6Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,10 +100,18 @@ impl StorageBox {
     /// # Errors
     /// Samba's or Apache's tools refuse it.
     pub fn password(&self, password: &str) -> anyhow::Result<()> {
-        let config = self.samba_config(false)?;
-        piped("smbpasswd", &["-c", &config, "-s", "-a", OWNER], &format!("{password}\n{password}\n"))?;
+        self.samba_password(password)?;
         let users = self.dir.join("apache/users");
         piped("htpasswd", &["-ciB", &users.to_string_lossy(), USER], password)
+    }
+
+    /// Samba alone asks for this password from now on.
+    ///
+    /// # Errors
+    /// Samba's tools refuse it.
+    pub fn samba_password(&self, password: &str) -> anyhow::Result<()> {
+        let config = self.samba_config(false)?;
+        piped("smbpasswd", &["-c", &config, "-s", "-a", OWNER], &format!("{password}\n{password}\n"))
     }
 
     /// Starts Samba; `read_only`: nobody may write.
@@ -129,23 +138,46 @@ impl StorageBox {
     pub fn reachable(&self, reachable: bool) -> anyhow::Result<()> {
         run("nft", &["add", "table", "inet", "box"])?;
         run("nft", &["delete", "table", "inet", "box"])?;
-        if !reachable {
-            let rules =
-                "table inet box { chain input { type filter hook input priority 0; tcp dport 445 drop; }; }";
-            run("nft", &[rules])?;
-        }
-        Ok(())
+        if reachable { Ok(()) } else { drop_packets("tcp dport 445") }
     }
 
-    /// Fills the share to its last byte.
+    /// Drops packets to port 445 that come from `guest`, until [`Self::reachable`] says otherwise.
+    ///
+    /// # Errors
+    /// What nft says.
+    pub fn unreachable_from(&self, guest: Ipv6Addr) -> anyhow::Result<()> {
+        drop_packets(&format!("ip6 saddr {guest} tcp dport 445"))
+    }
+
+    /// Replaces a file of the forest's directory in one step, as its other door would.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn replace(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let (new, path) = (self.forest().join("replacement"), self.forest().join(name));
+        fs::write(&new, content).with_context(|| format!("failed to write {}", new.display()))?;
+        run("chown", &[&format!("{OWNER}:"), &new.to_string_lossy()])?;
+        fs::rename(&new, &path).with_context(|| format!("failed to replace {}", path.display()))
+    }
+
+    /// Fills the share to its last byte; what is there already can be filled up.
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn fill(&self) -> anyhow::Result<()> {
-        let mut file = File::create(self.filling())?;
+        let mut file = File::options().create(true).append(true).open(self.filling())?;
         let block = vec![0; 1 << 16];
         while file.write_all(&block).is_ok() {}
         self.hand_over()
+    }
+
+    /// Makes room for `bytes` on a share that was filled.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn room(&self, bytes: u64) -> anyhow::Result<()> {
+        let file = File::options().write(true).open(self.filling())?;
+        Ok(file.set_len(file.metadata()?.len().saturating_sub(bytes))?)
     }
 
     /// Makes room again.
@@ -238,6 +270,12 @@ impl Drop for StorageBox {
         end(&mut self.samba);
         end(&mut self.apache);
     }
+}
+
+fn drop_packets(which: &str) -> anyhow::Result<()> {
+    let rules =
+        format!("table inet box {{ chain input {{ type filter hook input priority 0; {which} drop; }}; }}");
+    run("nft", &[&rules]).map(drop)
 }
 
 /// A server in a process group of its own, its output in `log`.

@@ -101,6 +101,23 @@ impl Forest {
         });
     }
 
+    /// The meta leader, as the first node's server tells.
+    fn leader(&self) -> String {
+        let told = http::get((self.nodes[0].ip, 8222).into(), "/jsz").unwrap().json();
+        told["meta_cluster"]["leader"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the engines of these nodes are others than these.
+    #[track_caller]
+    fn until_restarted(&self, before: &[(usize, u32)]) {
+        for (at, pid) in before {
+            until("another engine runs", || {
+                let now = self.nodes[*at].health()["engine"]["pid"].as_u64()?;
+                (now != u64::from(*pid)).then_some(())
+            });
+        }
+    }
+
     fn engine_pids(&self) -> Vec<u32> {
         self.nodes.iter().map(Node::engine_pid).collect()
     }

@@ -33,6 +33,8 @@ mod network;
 #[cfg(test)]
 mod nimsforest;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod register;
@@ -42,3 +44,5 @@ mod rogue;
 mod share;
 #[cfg(test)]
 mod share_away;
+#[cfg(test)]
+mod witness_binary;

@@ -152,4 +152,8 @@ fn everything_killed_comes_back_by_repair() {
     assert_eq!(laptop.members("grove"), names("grove", 1..=3));
     laptop.done(&["teardown", "grove"]);
     assert_eq!(laptop.processes(), []);
+    // Nor are its credentials left, so that the name can be used again.
+    assert!(!laptop.state.path().join("morpheus/local/secrets").exists());
+    laptop.done(&["plant", "local", "small", "--name", "grove"]);
+    laptop.done(&["teardown", "grove"]);
 }

@@ -1,5 +1,7 @@
 //! A node whose engine is NimsForest, played by the stand-in: supervised like nats-server, its faults named.
 
+mod forest;
+
 use std::fs;
 use std::path::Path;
 
@@ -67,6 +69,7 @@ fn it_runs_is_probed_at_its_random_port_and_comes_back() {
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
+    assert!(!grove.log().contains("action=Kill"), "its TERM was heard: {}", grove.log());
 }
 
 #[test]
@@ -77,6 +80,8 @@ fn its_crash_loop_has_a_reason_of_its_own_and_its_data_is_left_alone() {
     process::signal(grove.engine_pid(), Signal::KILL);
     let check = grove.until_reason("engine:process", "nimsforest_work_queue");
     assert!(check["output"].as_str().unwrap().contains("not unique on workqueue stream"), "{check:#}");
+    let tail = grove.health()["engine"]["log_tail"].to_string();
+    assert!(tail.contains("filtered consumer not unique on workqueue stream"), "its last lines: {tail}");
     let kept = grove.path("jetstream/precious");
     fs::write(&kept, "data").unwrap();
     until("it has ended more than once", || {

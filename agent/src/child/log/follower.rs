@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::file::{LogFile, Place};
 use super::lines::{Splitter, printable};
 use super::meter::{FloodMeter, Gate, Hidden};
-use super::{LogState, Sink, is_knock};
+use super::{LogState, Sink};
 use crate::child::limits::LogLimits;
 
 /// So much is read at once, and so much of a flood's end is looked at.
@@ -60,9 +60,6 @@ impl Shown {
     }
 
     fn remember(&mut self, line: &[u8]) {
-        if is_knock(line) {
-            return;
-        }
         // Characters have at most four bytes; of a flood's lines no more than needed is looked at.
         let start = &line[..line.len().min(4 * self.tail_chars)];
         let text = printable(start).chars().take(self.tail_chars).collect();

@@ -39,20 +39,7 @@ pub(super) type Sink = Box<dyn FnMut(&str) + Send>;
 /// Shows a line in the agent's log.
 pub(super) fn to_tracing(child: &str) -> Sink {
     let child = child.to_owned();
-    Box::new(move |line| {
-        if is_knock(line.as_bytes()) {
-            tracing::debug!(target: "engine", child, "{line}");
-        } else {
-            tracing::info!(target: "engine", child, "{line}");
-        }
-    })
-}
-
-/// A connection to the cluster's port that comes or goes: every agent of the forest knocks there again and again, and
-/// the server writes of each knock. They would drown all else; the log file keeps them.
-fn is_knock(line: &[u8]) -> bool {
-    let has = |part: &[u8]| line.windows(part.len()).any(|window| window == part);
-    has(b" - Route connection created") || has(b" - Router connection closed: ")
+    Box::new(move |line| tracing::info!(target: "engine", child, "{line}"))
 }
 
 /// Where the log of child `name` is.

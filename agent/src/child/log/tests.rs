@@ -49,19 +49,6 @@ impl Given {
 }
 
 #[test]
-fn the_knocks_of_other_agents_do_not_push_out_what_matters() {
-    let given = Given::new(|limits| limits.tail_lines = 2);
-    let (mut follower, state) = given.follower();
-    let mut child = given.child();
-    for line in ["one", "1.2.3.4:5 - rid:7 - Route connection created", "two"] {
-        writeln!(child, "{line}").unwrap();
-        writeln!(child, "1.2.3.4:5 - rid:7 - Router connection closed: Client Closed").unwrap();
-    }
-    follower.look().unwrap();
-    assert_eq!(state.borrow().tail, ["one", "two"]);
-}
-
-#[test]
 fn the_next_follower_goes_on_where_the_last_one_stopped() {
     let given = Given::new(|limits| limits.tail_lines = 2);
     let (mut follower, state) = given.follower();

@@ -204,7 +204,7 @@ impl Mover {
     }
 
     async fn sys(&mut self, settings: &Settings, seen: &Seen) -> Result<async_nats::Client, Fault> {
-        let SysAt { at, sys } = SysAt::of(settings, seen)
+        let SysAt { at, sys, .. } = SysAt::of(settings, seen)
             .ok_or_else(|| Fault::new(Reason::SecretsMissing, "no server here takes orders"))?;
         self.link.client(at, &sys, ORDER).await.map_err(fault)
     }

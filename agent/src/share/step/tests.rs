@@ -29,6 +29,8 @@ struct State {
     ids: u64,
     /// A mount waits here for its answer.
     gate: Option<mpsc::Receiver<()>>,
+    /// A probe waits here for its answer.
+    probe_gate: Option<mpsc::Receiver<()>>,
 }
 
 impl State {
@@ -63,6 +65,10 @@ impl Mounter for Fake {
     }
 
     fn probe(&self, path: &Path, _mount: &Mount) -> Result<(), DirError> {
+        let gate = self.state().probe_gate.take();
+        if let Some(gate) = gate {
+            let _ = gate.recv();
+        }
         let verb = "list";
         let path = path.into();
         self.state().probe.map_or(Ok(()), |source| Err(DirError::Io { verb, path, source }))
@@ -303,6 +309,29 @@ async fn a_mount_that_hangs_is_told_and_found_when_it_comes_back() {
     timeout(LONG, found).await.expect("the late mount is found");
     step.act().await.unwrap();
     assert_eq!(given.kernel.done(), ["create", "mount"]);
+}
+
+#[tokio::test]
+async fn what_hangs_is_told_from_what_cannot_be_reached() {
+    for (addresses, source, reason) in [
+        (["127.0.0.1"], "//box.test/backup", Reason::ShareHung),
+        (["127.0.0.2"], "//box.test/backup", Reason::ShareUnreachable),
+        // Of what somebody else mounted, our share's server says nothing.
+        (["127.0.0.2"], "//other.test/share", Reason::ShareHung),
+    ] {
+        let given = Given::a_share();
+        let (_release, gate) = mpsc::channel();
+        given.kernel.state().push("cifs", source);
+        given.kernel.state().probe_gate = Some(gate);
+        let limits = Limits { look: Duration::from_millis(200), connect: LONG, resolve: LONG, mount: LONG };
+        let names = Arc::new(Names(addresses.to_vec()));
+        let step = ShareStep::with(given.share.clone(), Arc::clone(&given.kernel) as _, names, limits);
+        for _ in 0..2 {
+            let fault = step.look().await.unwrap_err();
+            assert_eq!(fault.reason, reason, "{fault}");
+            assert!(fault.message.contains("a look at /mnt/forest has not come back"), "{fault}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,36 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_is_private() {
     }
 }
 
+#[test]
+fn in_two_steps_as_in_one() {
+    let (dir, door) = door();
+    let door = door.as_on_cifs();
+    let content = || fs::read(dir.path().join("file")).ok();
+    door.write_new("staged", b"1").unwrap();
+    publish(&door, "staged", "file").unwrap();
+    assert_eq!(content().as_deref(), Some(&b"1"[..]));
+    // Without a lease nothing is moved.
+    assert_eq!(publish(&door, "staged", "file").unwrap_err().kind, Kind::NotFound);
+    assert_eq!(content().as_deref(), Some(&b"1"[..]));
+    door.mkdir("lease").unwrap();
+    door.write_new("lease/n.json", b"2").unwrap();
+    publish(&door, "lease/n.json", "file").unwrap();
+    assert_eq!(content().as_deref(), Some(&b"2"[..]));
+    // What cannot be put there leaves what stood there.
+    door.write_new("staged", b"3").unwrap();
+    assert!(publish(&door, "staged", "file/below").is_err());
+    assert_eq!(content().as_deref(), Some(&b"2"[..]));
+    let mut names = door.list("").unwrap();
+    names.sort();
+    assert_eq!(names, ["file", "lease", "staged"]);
+}
+
+#[test]
+fn cifs_is_known_by_its_number() {
+    assert!(is_cifs(0xff53_4d42_u32) && is_cifs(0xfe53_4d42_i64) && is_cifs(-11_317_950_i32));
+    assert!(!is_cifs(0xef53_u32) && !is_cifs(0_i64));
+}
+
 /// Another user's can be made by root alone; to anybody else the file stays one's own.
 #[test]
 fn a_replaced_file_keeps_its_owner_and_group_where_that_is_allowed() {

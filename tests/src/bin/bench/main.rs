@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use forest_core::registry::{
     Document, FsDoor, Limits, Owner, Queue, Registry, SystemClock, UpdateOptions, update,
 };
@@ -27,18 +27,30 @@ const THREADS: usize = 16;
 const UPDATES: usize = 20;
 
 fn main() -> ExitCode {
-    let done = start_to_healthy()
-        .and_then(|()| health_while_hanging())
-        .and_then(|()| updates())
-        .and_then(|()| webdav::run())
-        .and_then(|()| plant::run());
-    match done {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("the benchmark failed: {err:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Those that are named, or all.
+fn run(names: &[String]) -> anyhow::Result<()> {
+    let all: [(&str, fn() -> anyhow::Result<()>); 5] = [
+        ("start", start_to_healthy),
+        ("health", health_while_hanging),
+        ("updates", updates),
+        ("webdav", webdav::run),
+        ("plant", plant::run),
+    ];
+    if let Some(name) = names.iter().find(|name| all.iter().all(|(known, _)| known != name)) {
+        let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
+        bail!("no benchmark `{name}`; there are: {}", known.join(", "));
+    }
+    let chosen = all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
+    chosen.map(|(_, bench)| bench()).collect()
 }
 
 /// From exec to a healthy node, beside from exec to a bare nats-server's /healthz.

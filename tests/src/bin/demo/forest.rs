@@ -1,4 +1,4 @@
-//! The second act: a forest of three on this machine, planted, used, hurt, healed and taken down with morpheus.
+//! The first act: a forest of three on this machine, planted, used, hurt, healed and taken down with morpheus.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ struct Laptop {
 
 pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
     let laptop = Laptop { state: tempfile::tempdir()?, engine: engine.to_owned() };
-    say("now a forest: three nodes, a real NATS cluster, on this machine; no Docker, no account:");
+    say("a forest of three nodes: a real NATS cluster, on this machine; no Docker, no account:");
     laptop.run(&["plant", "local", "medium", "--name", "grove", "--yes"])?;
     let result = laptop.show();
     if result.is_err() {
@@ -35,9 +35,9 @@ pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
 
 impl Laptop {
     fn show(&self) -> anyhow::Result<()> {
-        say("how is it?");
+        say("how is it? (each node's agent is asked)");
         self.run(&["status", "grove"])?;
-        say("and how loaded?");
+        say("and how loaded? (grow looks; with --nodes N it adds nodes, with --auto it decides by the load)");
         self.run(&["grow", "grove"])?;
 
         let url = self.client_url()?;
@@ -54,13 +54,15 @@ impl Laptop {
         {
             process::signal(pid, Signal::KILL);
         }
-        say("which, why, and what next?");
+        say("what does the tool say: which node, why, and what to do next?");
         self.asked(&["status", "grove"])?;
+        say(&format!("meanwhile the application publishes {MESSAGES} more, with two nodes of three:"));
         let stored = runtime.block_on(publish(&url, MESSAGES))?;
-        println!("    the other two go on: {stored} messages are stored now");
+        println!("    stored by now: {stored}");
 
-        say("start what is dead:");
+        say("do what it says: start what is dead");
         self.run(&["grow", "grove", "--repair"])?;
+        say("the node fetches what it has missed, and all three are well again:");
         until("all three are well", || self.asked_quietly(&["status", "grove"]).then_some(()));
         self.run(&["status", "grove"])?;
         let kept = runtime.block_on(count(&url))?;
@@ -97,8 +99,11 @@ impl Laptop {
     fn asked(&self, args: &[&str]) -> anyhow::Result<Option<i32>> {
         println!("    $ morpheus {}", args.join(" "));
         let output = self.command(args).output().context("morpheus can be run")?;
-        print_indented(&String::from_utf8_lossy(&output.stderr));
-        print_indented(&String::from_utf8_lossy(&output.stdout));
+        let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        // Progress comes before its result, an error behind it, as on a terminal.
+        let (first, then) = if output.status.success() { (err, out) } else { (out, err) };
+        print_indented(&first);
+        print_indented(&then);
         Ok(output.status.code())
     }
 

@@ -1,5 +1,5 @@
-//! `make demo`: first one node, from nothing to healthy, then a forest of three, shown step by step with the
-//! programs a user would type. Everything happens on loopback addresses, below temp directories, and ends with the
+//! `make demo`: first a forest of three, then what one node of it is made of, shown step by step with the programs
+//! a user would type. Everything happens on loopback addresses, below temp directories, and ends with the
 //! demo.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demo is there to print")]
 
@@ -12,7 +12,7 @@ use forest_tests::nats;
 
 fn main() -> ExitCode {
     let engine = nats::server();
-    match one_node::play(&engine).and_then(|()| forest::play(&engine)) {
+    match forest::play(&engine).and_then(|()| one_node::play(&engine)) {
         Ok(()) => {
             say(
                 "that was it. README.md goes on from here; `morpheus --help` and `forest-agent --help` tell the rest.",

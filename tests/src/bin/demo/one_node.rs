@@ -1,4 +1,4 @@
-//! The first act: one node, from nothing to healthy, killed and healed, with forest-agent alone.
+//! The second act: one node, from nothing to healthy, killed and healed, with forest-agent alone.
 
 use std::path::Path;
 
@@ -6,12 +6,16 @@ use anyhow::{bail, ensure};
 use forest_tests::node::{Node, node};
 use forest_tests::process;
 use rustix::process::Signal;
+use serde_json::{Map, Value, json};
 
 use crate::{print_indented, say};
 
 pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
     let mut grove = node("grove-node-1", engine).prepare();
-    say("a node needs one file, agent.yaml. This one lives on a loopback address and in a temp directory:");
+    say(
+        "behind every node is forest-agent, and it needs one file, agent.yaml. This one lives on a loopback address \
+         and in a temp directory:",
+    );
     let config = std::fs::read_to_string(grove.path("agent.yaml"))?;
     for line in config.lines().filter(|line| !line.starts_with("poll_interval")) {
         println!("    {line}");
@@ -23,14 +27,11 @@ pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
     say("the agent runs; it makes the machine a node, step by step, and says so at /health:");
     grove.start();
     grove.until_pass();
-    println!("    $ curl http://{}/health", grove.health_address());
-    print_indented(&format!("{:#}", grove.health()));
+    println!("    $ curl -s http://{}/health | jq {FILTER}", grove.health_address());
+    print_indented(&format!("{:#}", filtered(&grove.health())));
 
-    say("the same for a person:");
+    say("the whole of it, for a person:");
     show(&grove, &["status"])?;
-
-    say("the entry stands in the registry now, so there is nothing to change:");
-    show(&grove, &["register", "--dry-run"])?;
 
     let engine = grove.engine_pid();
     say(&format!("something kills the NATS server: kill -9 {engine}"));
@@ -50,6 +51,15 @@ pub(crate) fn play(engine: &Path) -> anyhow::Result<()> {
     }
     println!("    the agent ended with code 0; processes left: none");
     Ok(())
+}
+
+/// What is shown of /health, as jq would.
+const FILTER: &str = "'{status, step, engine: .engine.pid, checks: (.checks | map_values(.[0].status))}'";
+
+fn filtered(health: &Value) -> Value {
+    let checks = health["checks"].as_object().into_iter().flatten();
+    let checks: Map<_, _> = checks.map(|(key, check)| (key.clone(), check[0]["status"].clone())).collect();
+    json!({"status": health["status"], "step": health["step"], "engine": health["engine"]["pid"], "checks": checks})
 }
 
 fn show(node: &Node, args: &[&str]) -> anyhow::Result<()> {

@@ -2,8 +2,14 @@
 //! journals behind. Runs inside tools/vm.sh alone.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results are for a person to read")]
 
+mod classic;
+mod outages;
+mod power;
 mod power_on;
+mod refusals;
+mod registry;
 mod stage;
+mod unit;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,10 +19,19 @@ use anyhow::{Context, ensure};
 use forest_tests::vm::Guest;
 use stage::Stage;
 
-/// A scenario: its name, whether `make vm` plays it unasked, and what it does.
-type Scenario = (&'static str, bool, fn(&mut Stage, &mut Vec<Guest>) -> anyhow::Result<()>);
+/// A scenario: its name, in which lane `make vm` plays it unasked, and what it does.
+type Scenario = (&'static str, Option<u8>, fn(&mut Stage, &mut Vec<Guest>) -> anyhow::Result<()>);
 
-const SCENARIOS: &[Scenario] = &[("power-on", true, power_on::play)];
+/// Two lanes of about the same length, for two cores.
+const SCENARIOS: &[Scenario] = &[
+    ("power-on", Some(1), power_on::play),
+    ("unit", Some(1), unit::play),
+    ("outages", Some(1), outages::play),
+    ("refusals", Some(2), refusals::play),
+    ("registry", Some(2), registry::play),
+    ("power", Some(2), power::play),
+    ("classic", None, classic::play),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -58,15 +73,18 @@ fn play(args: &[String]) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
-    if names.is_empty() {
-        return Ok(SCENARIOS.iter().filter(|(_, unasked, _)| *unasked).collect());
+fn chosen(words: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    if let [option, lane] = words
+        && option == "--lane"
+    {
+        let lane = lane.parse().context("a lane is a number")?;
+        return Ok(SCENARIOS.iter().filter(|(_, unasked, _)| *unasked == Some(lane)).collect());
     }
     let known = || SCENARIOS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
-    let found: Vec<_> = names.iter().map(|name| SCENARIOS.iter().find(|(known, ..)| known == name)).collect();
+    let found: Vec<_> = words.iter().map(|name| SCENARIOS.iter().find(|(known, ..)| known == name)).collect();
     ensure!(
-        found.iter().all(Option::is_some),
-        "there is no such scenario among {names:?}; there are: {}",
+        !found.is_empty() && found.iter().all(Option::is_some),
+        "there is no such scenario among {words:?}; there are: {}",
         known()
     );
     found.into_iter().collect::<Option<_>>().context("a scenario")

@@ -19,6 +19,7 @@ pub(super) const FOREST: &str = "grove";
 /// The lab and the programs of its guests.
 pub(super) struct Stage {
     pub(super) lab: Lab,
+    dir: PathBuf,
     agent: Program,
     engine: Program,
 }
@@ -38,6 +39,7 @@ impl Stage {
             agent: Program::read(&agent)?,
             engine: Program::read(&engine)?,
             lab: Lab::new(dir, image, kept)?,
+            dir: dir.to_owned(),
         };
         Ok(stage)
     }
@@ -51,6 +53,14 @@ impl Stage {
         let forest = json!({"id": FOREST, "provider": "hetzner", "status": "active", "created_at": now});
         let registry = json!({"version": 1, "updated_at": now, "forests": {FOREST: forest}, "nodes": {}});
         self.lab.storage.put("registry.json", format!("{registry:#}\n").as_bytes())
+    }
+
+    /// Puts the program `share-client` among the others.
+    pub(super) fn put_client(&self) -> anyhow::Result<()> {
+        let built = std::env::current_exe()?.with_file_name("share-client");
+        let stripped = self.dir.join("share-client");
+        strip(&built, &stripped)?;
+        self.lab.storage.put("bin/share-client", &fs::read(&stripped)?)
     }
 
     /// What node `n` is told.
@@ -75,9 +85,26 @@ impl Stage {
         }
     }
 
+    /// Guest `n`, told this, and not yet switched on.
+    ///
+    /// One line is told beside it: the kernel of the guests knows no nftables of family inet, so that the agent
+    /// could never say that all is well. What it says of that kernel, `refusals` shows.
+    pub(super) fn off(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
+        let text = plan.render()?;
+        let text = text.expose_secret();
+        let (engine, managed) = ("\n    engine:\n", "\n    firewall: { manage: false }\n    engine:\n");
+        ensure!(text.matches(engine).count() == 1, "agent.yaml has another shape than it had");
+        self.lab.guest(n, &text.replace(engine, managed))
+    }
+
+    /// Guest `n`, told this and nothing else, and not yet switched on.
+    pub(super) fn off_as_it_is(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
+        self.lab.guest(n, plan.render()?.expose_secret())
+    }
+
     /// Guest `n`, told this, and switched on.
     pub(super) fn planted(&self, n: u8, plan: &UserData) -> anyhow::Result<Guest> {
-        let mut guest = self.lab.guest(n, plan.render()?.expose_secret())?;
+        let mut guest = self.off(n, plan)?;
         guest.power_on()?;
         Ok(guest)
     }
@@ -117,4 +144,9 @@ fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// A line of what was seen.
 pub(super) fn saw(what: &str, value: impl std::fmt::Display) {
     println!("    {what}: {value}");
+}
+
+/// A number that the environment gives.
+pub(super) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }

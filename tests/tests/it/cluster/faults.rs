@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use forest_tests::node::{Node, node};
+use forest_tests::wait::{until, until_value};
 use forest_tests::{nats, process};
 use rustix::process::Signal;
 
@@ -10,7 +12,7 @@ use super::Forest;
 #[test]
 fn what_another_wrote_is_acted_on_long_before_the_next_pass() {
     // Far longer than this test waits.
-    let mut node = forest_tests::node::node("grove-node-1", &nats::server()).poll_interval("10m").start();
+    let mut node = node("grove-node-1", &nats::server()).poll_interval("10m").start();
     node.until_pass();
     let text = fs::read_to_string(&node.registry).unwrap();
     let mut registry: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -19,7 +21,7 @@ fn what_another_wrote_is_acted_on_long_before_the_next_pass() {
     let new = node.registry.with_extension("new");
     fs::write(&new, registry.to_string()).unwrap();
     fs::rename(&new, &node.registry).unwrap();
-    forest_tests::wait::until("the engine is told of its peer", || {
+    until("the engine is told of its peer", || {
         let config = fs::read_to_string(node.path("run/nats-server.conf")).unwrap();
         config.contains("@127.0.0.9:6222").then_some(())
     });
@@ -69,10 +71,10 @@ fn all_come_back_while_the_share_is_away() {
             fs::rename(&share, &aside).unwrap();
             // Nothing can be made where it stood.
             fs::write(&share, "").unwrap();
-            forest.nodes.iter_mut().for_each(forest_tests::node::Node::start);
+            forest.nodes.iter_mut().for_each(Node::start);
             for node in &forest.nodes {
                 let size = if count < 3 { count + 1 } else { count };
-                forest_tests::wait::until_value(
+                until_value(
                     &format!("{} has a meta leader again", node.id),
                     || node.check("nats:jetstream"),
                     |check| check["status"] == "pass" && check["observedValue"] == size,
@@ -109,5 +111,33 @@ fn any_node_tells_of_all_and_names_the_silent() {
     assert!(check["output"].as_str().unwrap().contains("grove-node-2"), "{check:#}");
     forest.nodes[1].start();
     forest.until_well();
+    forest.stop();
+}
+
+#[test]
+fn a_server_that_was_reloaded_hears_a_leader_that_comes_later() {
+    // Of the old version if it is there: the new one has no such trouble.
+    let server = nats::servers().pop().unwrap();
+    let mut forest = Forest::grown(&server, 3);
+    let reloads = |node: &Node| {
+        let log = fs::read_to_string(node.path("state/log/engine.log")).unwrap();
+        log.matches("Reloaded server configuration").count()
+    };
+    // Which of them leads afterwards is up to them; only one that was started anew is of interest.
+    for _ in 0..4 {
+        let [first, second, reloaded] = forest.engine_pids()[..] else { panic!("three nodes") };
+        let before = reloads(&forest.nodes[2]);
+        process::signal(reloaded, Signal::HUP);
+        until("the server is reloaded", || (reloads(&forest.nodes[2]) > before).then_some(()));
+        for pid in [first, second] {
+            process::signal(pid, Signal::KILL);
+        }
+        forest.until_restarted(&[(0, first), (1, second)]);
+        forest.until_well();
+        assert_eq!(forest.nodes[2].engine_pid(), reloaded);
+        if forest.leader() != "grove-node-3" {
+            break;
+        }
+    }
     forest.stop();
 }

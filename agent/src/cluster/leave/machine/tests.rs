@@ -67,11 +67,11 @@ fn one_who_stays_takes_out_the_dead_and_its_witness() {
     assert_eq!(ask("n2", 2, &taken, Some(&left), None), Next::RemovePeer("w-n1-1".to_owned()));
     let out = group("n2", &[both[1], both[3]]);
     assert_eq!(ask("n2", 2, &taken, Some(&out), None), Next::Bury("n1".to_owned()));
-    // Under the name of the dead one there runs a witness that is needed.
+    // Under the name of the dead one's witness there runs one that is needed.
     let stands_in = dead.stand_in(&"n1".parse().unwrap(), &"n2".parse().unwrap()).unwrap();
-    let three = group("n2", &[("n1", true), ("n2", true), ("w-n1-1", false)]);
-    assert_eq!(ask("n2", 2, &stands_in, Some(&three), None), Next::RemovePeer("w-n1-1".to_owned()));
-    let two = group("n2", &[("n2", true), ("n1", true)]);
+    let three = group("n2", &[("n1", false), ("n2", true), ("w-n1-1", true)]);
+    assert_eq!(ask("n2", 2, &stands_in, Some(&three), None), Next::RemovePeer("n1".to_owned()));
+    let two = group("n2", &[("n2", true), ("w-n1-1", true)]);
     assert_eq!(ask("n2", 2, &stands_in, Some(&two), None), Next::Bury("n1".to_owned()));
 }
 

@@ -48,6 +48,8 @@ pub enum Command {
     Grow(Grow),
     /// Let nodes leave a forest for good: what they alone have is moved first
     Shrink(Shrink),
+    /// Give the nodes of a forest newer programs, one node at a time
+    Upgrade(Upgrade),
     /// Take a forest down: processes, data, everything
     Teardown {
         /// The forest
@@ -182,6 +184,22 @@ pub struct Shrink {
     /// Also where streams or the quorum are lost; a node that is dead is given up
     #[arg(long)]
     pub force: bool,
+}
+
+/// `upgrade`
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// The forest
+    pub forest: String,
+    /// The forest-agent that is to run
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// The nats-server that is to run
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// How long to wait for each node until all are healthy again
+    #[command(flatten)]
+    pub timeout: Timeout,
 }
 
 /// `logs`

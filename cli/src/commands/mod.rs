@@ -8,6 +8,7 @@ mod remote;
 mod shrink;
 mod table;
 mod teardown;
+mod upgrade;
 mod view;
 
 use clap::CommandFactory as _;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
     match cli.command {
         Command::Plant(args) => plant::run(&args, named, env, ui).await,
         Command::Grow(args) => grow::run(&local()?, &args, ui).await,
+        Command::Upgrade(args) => upgrade::run(&local()?, &args, ui).await,
         Command::Shrink(args) => shrink::run(&local()?, &args, ui).await,
         Command::Teardown { forest } => teardown::run(&local()?, &forest, ui).await,
         Command::List => view::list(&local()?, remote::store(named, env)?.as_ref()),

@@ -21,6 +21,7 @@ pub mod ready;
 pub mod record;
 pub mod shrink;
 pub mod teardown;
+pub mod upgrade;
 
 use forest_core::id::ForestId;
 use forest_core::reason::Reason;

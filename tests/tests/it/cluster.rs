@@ -3,7 +3,7 @@
 
 mod chaos;
 mod faults;
-mod growth;
+pub(crate) mod growth;
 mod leave;
 
 use std::collections::BTreeSet;

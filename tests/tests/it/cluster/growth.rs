@@ -115,7 +115,7 @@ pub(super) async fn take(worker: &consumer::PullConsumer, numbers: std::ops::Ran
 }
 
 /// Every number that the stream holds.
-pub(super) async fn numbers(
+pub(crate) async fn numbers(
     js: &async_nats::jetstream::Context,
     name: &str,
 ) -> std::collections::HashSet<u64> {

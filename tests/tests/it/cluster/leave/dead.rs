@@ -52,11 +52,8 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
         forest.until_well();
         let all: HashSet<u64> = (1..=MESSAGES).collect();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        // The old server has no way to go on with half of a stream's replicas; what it has is left as it is.
-        let old = told["rescued"] == "stand_in";
-        let leaderless: Vec<&str> = if old { vec!["ours"] } else { Vec::new() };
-        assert_eq!(told["leaderless"], serde_json::json!(leaderless), "{told:#}");
-        for name in if old { &["mine"][..] } else { &["mine", "ours"] } {
+        assert_eq!(told["leaderless"], serde_json::json!([]), "{told:#}");
+        for name in ["mine", "ours"] {
             forest_tests::wait::until(&format!("{name} has a leader"), || {
                 client.run(|js| async move { js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader })
             });

@@ -101,7 +101,11 @@ impl Command {
     pub fn common(&self) -> &Common {
         match self {
             Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
-            Self::Register { common, .. } | Self::Leave { common, .. } | Self::Restart { common, .. } | Self::Forget { common, .. } | Self::Status { common, .. } => common,
+            Self::Register { common, .. }
+            | Self::Leave { common, .. }
+            | Self::Restart { common, .. }
+            | Self::Forget { common, .. }
+            | Self::Status { common, .. } => common,
         }
     }
 }

@@ -255,10 +255,8 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
             false => WitnessPlan::Leave,
         };
     };
-    let handed_on = record
-        .leaving
-        .as_ref()
-        .is_some_and(|leaving| leaving.node == duty.node && leaving.witness.is_none());
+    let handed_on =
+        record.leaving.as_ref().is_some_and(|leaving| leaving.node == duty.node && leaving.witness.is_none());
     if few && handed_on && inputs.fresh && inputs.group.is_some() {
         return WitnessPlan::Take;
     }

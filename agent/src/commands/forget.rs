@@ -113,7 +113,8 @@ impl Told {
 impl Forget<'_> {
     async fn run(self, lane: Arc<Lane>) -> Result<Told, Failure> {
         let dir = register::open(self.settings, lane, false).await?;
-        let dir = dir.ok_or_else(|| Fault::new(Reason::RegistryMissing, "the registry's directory went away"))?;
+        let dir =
+            dir.ok_or_else(|| Fault::new(Reason::RegistryMissing, "the registry's directory went away"))?;
         let (registry, record) = self.read(&dir).await?;
         if self.is_out(&registry, &record) {
             return Ok(Told { already: true, ..Told::default() });
@@ -133,7 +134,12 @@ impl Forget<'_> {
             None => Some(self.bring_back(&dir, &record).await?),
         };
         let lowered = self.follow(&dir).await?;
-        Ok(Told { already: false, rescued, lowered, leaderless: self.listed().await.unwrap_or_default().missing })
+        Ok(Told {
+            already: false,
+            rescued,
+            lowered,
+            leaderless: self.listed().await.unwrap_or_default().missing,
+        })
     }
 
     async fn read(&self, dir: &ShareDir) -> Result<(Registry, Record), Failure> {
@@ -165,19 +171,24 @@ impl Forget<'_> {
         }
         if let Some(leaving) = record.leaving.as_ref().filter(|leaving| leaving.node != node.as_str()) {
             let stage = if leaving.stage == Stage::Stopped { "is being taken out" } else { "leaves" };
-            let error = anyhow!("{} {stage}; one node at a time: run it again when that is done", leaving.node);
+            let error =
+                anyhow!("{} {stage}; one node at a time: run it again when that is done", leaving.node);
             return Err(Failure::new(Reason::Busy.code(), error));
         }
         let Some(entry) = self.entry(registry) else {
             if record.leaving.is_some() {
                 return Ok(());
             }
-            let known: Vec<_> = registry.entries(&settings.forest).into_iter().map(|entry| entry.id).collect();
-            let message = format!("forest {} has no node {node}; it has {}", settings.forest, known.join(", "));
+            let known: Vec<_> =
+                registry.entries(&settings.forest).into_iter().map(|entry| entry.id).collect();
+            let message =
+                format!("forest {} has no node {node}; it has {}", settings.forest, known.join(", "));
             return Err(Fault::new(Reason::NodeUnknown, message).into());
         };
         match self.answers(&entry).await {
-            Some(what) => Err(Fault::new(Reason::NodeLives, format!("{what} of {node} answers at {}", entry.ip)).into()),
+            Some(what) => {
+                Err(Fault::new(Reason::NodeLives, format!("{what} of {node} answers at {}", entry.ip)).into())
+            }
             None => Ok(()),
         }
     }
@@ -186,7 +197,9 @@ impl Forget<'_> {
     async fn answers(&self, entry: &Entry) -> Option<&'static str> {
         let ip = entry.ip.parse::<Address>().ok()?.ip();
         let agent = client::identity((ip, entry.health_port()).into()).await;
-        if agent.is_ok_and(|found| found.node_id == entry.id && found.forest_id == self.settings.forest.as_str()) {
+        if agent
+            .is_ok_and(|found| found.node_id == entry.id && found.forest_id == self.settings.forest.as_str())
+        {
             return Some("the agent");
         }
         let varz = Monitor::new(ASK).ok()?.varz((ip, entry.monitor_port()).into()).await;
@@ -206,7 +219,10 @@ impl Forget<'_> {
             let advice = "bring one of the others back, or put a nats-server of 2.15 or newer at engine.binary and restart";
             return Err(Fault::new(Reason::QuorumLost, message).advise(advice).into());
         }
-        explain(&format!("this nats-server knows no rescue: an empty witness stands in for that of {}", self.node));
+        explain(&format!(
+            "this nats-server knows no rescue: an empty witness stands in for that of {}",
+            self.node
+        ));
         let (node, heir) = (self.node.clone(), self.settings.node.clone());
         self.keeper.update(dir, move |secrets| Ok(secrets.stand_in(&node, &heir))).await?;
         Ok(Rescued::ByStandIn)
@@ -222,7 +238,10 @@ impl Forget<'_> {
             if !open && self.is_out(&registry, &record) {
                 return Ok(lowered);
             }
-            let others = registry.entries(&self.settings.forest).into_iter().filter(|entry| entry.id != self.node.as_str());
+            let others = registry
+                .entries(&self.settings.forest)
+                .into_iter()
+                .filter(|entry| entry.id != self.node.as_str());
             open = match self.lower(others.count().max(1), &mut lowered).await {
                 Ok(open) => open && asked.elapsed() < STREAMS,
                 Err(_) => true,

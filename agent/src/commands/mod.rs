@@ -104,7 +104,9 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Command::Install(common) => install::run(common, environment),
         Command::Register { dry_run, common } => register::run(&settings, common, environment, *dry_run),
         Command::Check(common) => check::run(&settings, common, environment),
-        Command::Forget { node, rescue, common } => forget::run(&settings, common, environment, node, *rescue),
+        Command::Forget { node, rescue, common } => {
+            forget::run(&settings, common, environment, node, *rescue)
+        }
         Command::Restart { wait, common } => restart::run(&settings, common, *wait),
         Command::Leave { force, common } => leave::run(&settings, common, *force),
         Command::Status { wait, common } => status::run(&settings, common, *wait),

@@ -35,7 +35,12 @@ async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, F
     let file = RestartFile::new(settings);
     let before = status::ask(settings).await?;
     if file.read().is_none() {
-        let none = || Failure::new(Reason::EngineStarting.code(), anyhow!("the engine does not run, so that nothing can be restarted"));
+        let none = || {
+            Failure::new(
+                Reason::EngineStarting.code(),
+                anyhow!("the engine does not run, so that nothing can be restarted"),
+            )
+        };
         let pid = before.engine.pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(none)?;
         file.write(&Restart { engine: pid, witness: None })?;
         explain("the engine lets its clients go and is started again");
@@ -54,7 +59,9 @@ async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, F
         tokio::time::sleep(PAUSE).await;
     }
     let ill = last.checks.iter().into_iter().find(|(_, check)| check.status != Status::Pass);
-    let why = ill.map_or("it is being restarted still".to_owned(), |(key, check)| format!("{key}: {}", check.output));
-    let error = anyhow!("the engine is not well {} s after the restart was asked for: {why}", limit.as_secs());
+    let why = ill
+        .map_or("it is being restarted still".to_owned(), |(key, check)| format!("{key}: {}", check.output));
+    let error =
+        anyhow!("the engine is not well {} s after the restart was asked for: {why}", limit.as_secs());
     Err(Failure::new(Reason::NotHealthy.code(), error))
 }

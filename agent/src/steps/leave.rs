@@ -80,7 +80,8 @@ impl LeaveStep {
         let nodes: BTreeSet<String> = entries.into_iter().map(|entry| entry.id).collect();
         let listed = record.leaving.as_ref().is_some_and(|leaving| {
             let id = leaving.node.parse::<NodeId>();
-            let stands = read.registry.entries(&self.settings.forest).iter().any(|entry| entry.id == leaving.node);
+            let stands =
+                read.registry.entries(&self.settings.forest).iter().any(|entry| entry.id == leaving.node);
             stands || id.is_ok_and(|id| read.registry.tombstone(&self.settings.forest, &id).is_none())
         });
         let inputs = Inputs {
@@ -99,11 +100,14 @@ impl LeaveStep {
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let (next, record) = match self.due(seen) {
             Due::Nothing(why) => return Ok(Look::Stands(why.to_owned())),
-            Due::Settle(_) => return Ok(Look::Differs(leaving("the node is out of the forest; its store makes way"))),
+            Due::Settle(_) => {
+                return Ok(Look::Differs(leaving("the node is out of the forest; its store makes way")));
+            }
             Due::SettleLater => return Err(leaving("the node is out of the forest, and its engine ends")),
             Due::Go(next, _, record) => (next, record),
         };
-        let node = record.leaving.as_ref().map_or(self.settings.node.as_str(), |leaving| leaving.node.as_str());
+        let node =
+            record.leaving.as_ref().map_or(self.settings.node.as_str(), |leaving| leaving.node.as_str());
         match next {
             Next::Nothing => Ok(Look::Stands(match &record.leaving {
                 Some(leaving) => format!("{} leaves the forest", leaving.node),
@@ -114,8 +118,12 @@ impl LeaveStep {
             Next::Begin => Ok(Look::Differs(leaving("the node is to leave the forest"))),
             Next::Move => Ok(Look::Differs(leaving("what lies on this node alone is moved to others"))),
             Next::NoteStopped => Ok(Look::Differs(leaving("the engine has ended"))),
-            Next::RemovePeer(name) => Ok(Look::Differs(leaving(format!("{name} is to go out of the meta group")))),
-            Next::Bury(_) => Ok(Look::Differs(leaving(format!("the entry of {node} makes way for a tombstone")))),
+            Next::RemovePeer(name) => {
+                Ok(Look::Differs(leaving(format!("{name} is to go out of the meta group"))))
+            }
+            Next::Bury(_) => {
+                Ok(Look::Differs(leaving(format!("the entry of {node} makes way for a tombstone"))))
+            }
             Next::Clear(_) => Ok(Look::Differs(leaving(format!("{node} has left")))),
         }
     }
@@ -153,7 +161,8 @@ impl LeaveStep {
             }
             Next::Bury(gone) => {
                 let (forest, id) = (self.settings.forest.clone(), node_id(&gone)?);
-                let take_out = move |registry: &_| registry::take_out(registry, &forest, &id, Timestamp::now());
+                let take_out =
+                    move |registry: &_| registry::take_out(registry, &forest, &id, Timestamp::now());
                 self.registrar.change(dir(&seen)?, take_out).await?;
                 Ok(format!("{gone} is out of the registry"))
             }
@@ -188,7 +197,8 @@ impl LeaveStep {
                 message = format!("{message}, and these streams would be lost: {}", intent.lost.join(", "));
             }
         }
-        (intent.state, intent.reason, intent.message) = (State::Refused, Some(reason.code().to_owned()), message.clone());
+        (intent.state, intent.reason, intent.message) =
+            (State::Refused, Some(reason.code().to_owned()), message.clone());
         if record.leaving.is_some() {
             let node = self.settings.node.clone();
             self.change(seen, move |secrets| secrets.stay(&node)).await?;
@@ -201,15 +211,21 @@ impl LeaveStep {
     /// Moves what lies here alone; when all is elsewhere, this node gives up leading, then ends its engine.
     async fn empty(&self, seen: &Seen, intent: Option<Intent>, record: &Record) -> Result<String, Fault> {
         let mut intent = intent.unwrap_or_else(|| self.file.request(false));
-        let nodes = seen.registry.as_ref().map(|read| members(&read.registry, &self.settings)).unwrap_or_default();
+        let nodes =
+            seen.registry.as_ref().map(|read| members(&read.registry, &self.settings)).unwrap_or_default();
         let stay = staying(&nodes.into_iter().map(|entry| entry.id).collect(), record);
         let mut mover = self.mover.lock().await;
         let node = self.settings.node.clone();
         match mover.run(&self.settings, seen, &self.file, &mut intent, &stay).await? {
             Moved::Waits(why) => Ok(why),
             Moved::Lost(lost) if !intent.force => {
-                let list = lost.iter().map(|(stream, why)| format!("{stream} ({why})")).collect::<Vec<_>>().join(", ");
-                let message = format!("these streams cannot be moved to a node that stays, and would be lost: {list}");
+                let list = lost
+                    .iter()
+                    .map(|(stream, why)| format!("{stream} ({why})"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let message =
+                    format!("these streams cannot be moved to a node that stays, and would be lost: {list}");
                 self.change(seen, move |secrets| secrets.stay(&node)).await?;
                 (intent.state, intent.message) = (State::Refused, message.clone());
                 intent.reason = Some(Reason::LeaveStreams.code().to_owned());
@@ -224,7 +240,13 @@ impl LeaveStep {
                 self.change(seen, move |secrets| secrets.advance_leaving(&node, Stage::Stopping)).await?;
                 Ok(message)
             }
-            Moved::All if seen.view.group.as_ref().is_some_and(|group| group.leader == self.settings.node.as_str()) => {
+            Moved::All
+                if seen
+                    .view
+                    .group
+                    .as_ref()
+                    .is_some_and(|group| group.leader == self.settings.node.as_str()) =>
+            {
                 mover.step_down(&self.settings, seen).await?;
                 Ok("this node gives up leading the meta group".to_owned())
             }
@@ -273,7 +295,9 @@ fn waits(wait: &Wait) -> String {
         Wait::Witness => "a node that stays is to have a witness in the group first".to_owned(),
         Wait::OwnWitness(name) => format!("the witness {name} is to be out of the group first"),
         Wait::Engine => "the engine lets its clients go and ends".to_owned(),
-        Wait::Removal => "a node that stays is to take this one out of the group and of the registry".to_owned(),
+        Wait::Removal => {
+            "a node that stays is to take this one out of the group and of the registry".to_owned()
+        }
     }
 }
 
@@ -282,7 +306,8 @@ fn refused(refusal: &Refusal, node: &str) -> (Reason, String) {
         Refusal::LastNode => (Reason::LeaveLastNode, format!("{node} is the forest's only node")),
         Refusal::Quorum { alive, of, away } => {
             let away = if away.is_empty() { String::new() } else { format!("; away: {}", away.join(", ")) };
-            let message = format!("without {node}, {alive} of {of} votes would answer, too few to go on{away}");
+            let message =
+                format!("without {node}, {alive} of {of} votes would answer, too few to go on{away}");
             (Reason::LeaveQuorum, message)
         }
     }

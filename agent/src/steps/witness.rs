@@ -26,9 +26,9 @@ use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::monitor::{Unanswered, dialable};
+use crate::engine::planned::Planned;
 use crate::engine::restart::RestartFile;
 use crate::engine::{lame_duck, nats_server};
-use crate::engine::planned::Planned;
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 

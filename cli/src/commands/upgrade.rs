@@ -7,9 +7,9 @@ use forest_core::reason::Reason;
 use super::plant;
 use crate::args::Upgrade;
 use crate::failure::Failure;
-use crate::local::{Local, programs};
 use crate::local::record::Programs;
 use crate::local::teardown::Fate;
+use crate::local::{Local, programs};
 use crate::report::{ActionReport, NodeAction};
 use crate::ui::{Done, Ui, counted};
 
@@ -30,7 +30,9 @@ pub(super) async fn run(local: &Local, args: &Upgrade, ui: &Ui) -> Result<Done, 
     let limit = Duration::from_secs(args.timeout.seconds);
     let fates = local.upgrade(&forest.id, &wanted, limit, &mut ui.progress()).await?;
     let all = forest.plan.members.len();
-    let problem = fates.iter().find_map(|(node, _, end)| Some(stopped(&args.forest, node.as_str(), end.as_ref().err()?, &fates, all)));
+    let problem = fates.iter().find_map(|(node, _, end)| {
+        Some(stopped(&args.forest, node.as_str(), end.as_ref().err()?, &fates, all))
+    });
     let report = ActionReport {
         forest_id: args.forest.clone(),
         action: "upgrade",

@@ -25,7 +25,10 @@ pub async fn run(
     progress: &mut Progress,
 ) -> Result<Value, Failure> {
     let failed = |err: std::io::Error| {
-        Failure::new(Reason::AgentStart, format!("cannot run {} {}: {err}", program.display(), arguments.join(" ")))
+        Failure::new(
+            Reason::AgentStart,
+            format!("cannot run {} {}: {err}", program.display(), arguments.join(" ")),
+        )
     };
     let mut child = Command::new(program)
         .args(arguments)

@@ -65,11 +65,24 @@ impl Local {
             if !process::agents(&dir).is_empty() {
                 let arguments: &[&str] = if force { &["leave", "--force"] } else { &["leave"] };
                 let told = agent::run(program, &dir, arguments, node.as_str(), progress).await?;
-                lost.extend(told["lost"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).map(str::to_owned));
+                lost.extend(
+                    told["lost"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|name| name.as_str())
+                        .map(str::to_owned),
+                );
             } else if force {
                 let other = self.living(forest, plan, node)?;
-                agent::run(program, &self.layout.node(forest, &other), &["forget", node.as_str()], node.as_str(), progress)
-                    .await?;
+                agent::run(
+                    program,
+                    &self.layout.node(forest, &other),
+                    &["forget", node.as_str()],
+                    node.as_str(),
+                    progress,
+                )
+                .await?;
             } else {
                 let message = format!(
                     "{node} does not run, so that it cannot leave: start it (morpheus grow {forest} --repair), or give \
@@ -99,7 +112,9 @@ impl Local {
         };
         let found = plan.members.iter().find(lives).map(|member| member.id.clone());
         found.ok_or_else(|| {
-            let message = format!("no other node of {forest} runs that could take {dead} out: morpheus grow {forest} --repair");
+            let message = format!(
+                "no other node of {forest} runs that could take {dead} out: morpheus grow {forest} --repair"
+            );
             Failure::new(Reason::AgentUnreachable, message)
         })
     }
@@ -118,7 +133,8 @@ fn chosen(forest: &ForestId, plan: &Plan, nodes: &[String]) -> Result<Vec<Member
         }
     }
     if leavers.len() == plan.members.len() {
-        let message = format!("forest {forest} would have no node left: take it down with morpheus teardown {forest}");
+        let message =
+            format!("forest {forest} would have no node left: take it down with morpheus teardown {forest}");
         return Err(Failure::new(Reason::LeaveLastNode, message));
     }
     Ok(leavers)

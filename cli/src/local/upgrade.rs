@@ -51,7 +51,8 @@ impl Local {
         let mut fates = Vec::new();
         for member in first.into_iter().chain(rest) {
             let begun = Some(&member.id);
-            self.store.update(|registry| Ok(record::equip(registry, forest, &programs, begun, Timestamp::now())))?;
+            self.store
+                .update(|registry| Ok(record::equip(registry, forest, &programs, begun, Timestamp::now())))?;
             let end = self.upgrade_one(forest, &plan, member, limit, progress).await;
             progress.end(member.id.as_str(), if end.is_ok() { "upgraded" } else { "not well" });
             let failed = end.is_err();
@@ -60,7 +61,8 @@ impl Local {
                 return Ok(fates);
             }
         }
-        self.store.update(|registry| Ok(record::equip(registry, forest, &programs, None, Timestamp::now())))?;
+        self.store
+            .update(|registry| Ok(record::equip(registry, forest, &programs, None, Timestamp::now())))?;
         Ok(fates)
     }
 
@@ -90,7 +92,8 @@ impl Local {
     /// The agent that runs reads its settings anew, by executing the newer file; one that was started by another path
     /// than the node's own is ended and started: its servers go on meanwhile.
     async fn replace_agent(&self, programs: &Programs, node: &NodeId, dir: &NodeDir) -> Result<(), Failure> {
-        let refused = |err: std::io::Error| Failure::new(Reason::AgentStart, format!("the agent of {node}: {err}"));
+        let refused =
+            |err: std::io::Error| Failure::new(Reason::AgentStart, format!("the agent of {node}: {err}"));
         let running = process::agents(dir);
         launch::link(&programs.agent, dir)?;
         match running.first() {
@@ -105,7 +108,8 @@ impl Local {
         let until = Instant::now() + AGENT;
         while !process::agents(dir).first().is_some_and(|agent| runs(agent, &programs.agent)) {
             if Instant::now() >= until {
-                let message = format!("the agent of {node} does not run {} in time", programs.agent.display());
+                let message =
+                    format!("the agent of {node} does not run {} in time", programs.agent.display());
                 return Err(Failure::new(Reason::AgentStart, message));
             }
             tokio::time::sleep(LOOK).await;
@@ -126,11 +130,16 @@ impl Local {
         let mut twice = false;
         loop {
             let looks = self.http.look(&targets(plan)).await;
-            let ill: Vec<String> = looks.iter().filter_map(|look| match &look.health {
-                Ok(health) if health.report.status == Status::Pass => None,
-                Ok(health) => Some(format!("{}: {}", look.target.node, super::ready::complaint(&health.report))),
-                Err(why) => Some(format!("{}: {why}", look.target.node)),
-            }).collect();
+            let ill: Vec<String> = looks
+                .iter()
+                .filter_map(|look| match &look.health {
+                    Ok(health) if health.report.status == Status::Pass => None,
+                    Ok(health) => {
+                        Some(format!("{}: {}", look.target.node, super::ready::complaint(&health.report)))
+                    }
+                    Err(why) => Some(format!("{}: {why}", look.target.node)),
+                })
+                .collect();
             if ill.is_empty() && twice {
                 return Ok(());
             }

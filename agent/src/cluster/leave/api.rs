@@ -38,7 +38,10 @@ impl Api {
     /// It cannot be reached within `deadline`.
     pub async fn connect(at: SocketAddr, deadline: Duration) -> Result<Self, Unanswered> {
         let at = dialable(at);
-        let options = ConnectOptions::new().name("forest-agent").connection_timeout(deadline).ignore_discovered_servers();
+        let options = ConnectOptions::new()
+            .name("forest-agent")
+            .connection_timeout(deadline)
+            .ignore_discovered_servers();
         let failed = |why| Unanswered { what: format!("connecting to nats://{at}"), why };
         match timeout(deadline, options.connect(format!("nats://{at}"))).await {
             Ok(Ok(client)) => Ok(Self { client, at }),
@@ -61,7 +64,11 @@ impl Api {
             let missing = page.get("missing").and_then(Value::as_array).into_iter().flatten();
             listed.missing.extend(missing.filter_map(Value::as_str).map(str::to_owned));
             offset += items.len();
-            let total = page.get("total").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+            let total = page
+                .get("total")
+                .and_then(Value::as_u64)
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or_default();
             if items.is_empty() || offset >= total {
                 break;
             }
@@ -98,7 +105,13 @@ impl Api {
     ///
     /// # Errors
     /// No answer, or a refusal in the server's words.
-    pub async fn order(&self, stream: &Stream, order: &Order, goes: &str, original: &Value) -> Result<(), Unanswered> {
+    pub async fn order(
+        &self,
+        stream: &Stream,
+        order: &Order,
+        goes: &str,
+        original: &Value,
+    ) -> Result<(), Unanswered> {
         let name = &stream.name;
         let update = format!("STREAM.UPDATE.{name}");
         let (subject, body) = match order {

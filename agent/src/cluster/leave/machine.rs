@@ -147,7 +147,9 @@ fn leave(inputs: &Inputs<'_>, leaving: &Leaving) -> Next {
         Stage::Stopping => Next::NoteStopped,
         Stage::Stopped if inputs.engine_runs => Next::Wait(Wait::Engine),
         // Who goes whatever is lost may leave nobody behind who could take it out.
-        Stage::Stopped if inputs.fresh && inputs.listed && alone(inputs, &stay) => Next::Bury(leaving.node.clone()),
+        Stage::Stopped if inputs.fresh && inputs.listed && alone(inputs, &stay) => {
+            Next::Bury(leaving.node.clone())
+        }
         Stage::Stopped if inputs.fresh && stay.is_empty() => Next::Clear(leaving.node.clone()),
         Stage::Stopped => Next::Wait(Wait::Removal),
     }
@@ -199,7 +201,9 @@ fn take_out(inputs: &Inputs<'_>, leaving: &Leaving) -> Next {
     let own = record.witness.as_ref().filter(|duty| duty.node == leaving.node);
     let names = [&leaving.node].into_iter().chain(leaving.witness.iter().chain(own).map(|duty| &duty.name));
     // A server that stands in for it under its name is no server of its.
-    let stands_in = |name: &str| record.witness.as_ref().is_some_and(|duty| duty.name == name && duty.node != leaving.node);
+    let stands_in = |name: &str| {
+        record.witness.as_ref().is_some_and(|duty| duty.name == name && duty.node != leaving.node)
+    };
     let mut counted = names.filter(|name| group.has(name) && !stands_in(name));
     match counted.next() {
         Some(name) => Next::RemovePeer(name.clone()),

@@ -64,7 +64,11 @@ impl Mover {
         stay: &BTreeSet<String>,
     ) -> Result<Moved, Fault> {
         if seen.engine.pid.is_none() {
-            return Ok(if intent.force { Moved::All } else { Moved::Waits("the engine is to run first".to_owned()) });
+            return Ok(if intent.force {
+                Moved::All
+            } else {
+                Moved::Waits("the engine is to run first".to_owned())
+            });
         }
         if settings.engine.kind == EngineKind::NatsServer && self.has_tags(settings, seen).await? {
             return Ok(Moved::Waits("the engine is to give up its tag first".to_owned()));
@@ -124,7 +128,8 @@ impl Mover {
             let pinned = intent.pinned.contains_key(&stream.name);
             let turn = index + tries;
             let refused = tries > 0;
-            let due = order(&stream, Stay { goes, count: stay.len(), current: &current, pinned, refused, turn });
+            let due =
+                order(&stream, Stay { goes, count: stay.len(), current: &current, pinned, refused, turn });
             if due == Order::Settled {
                 self.refusals.remove(&stream.name);
                 continue;
@@ -167,7 +172,10 @@ impl Mover {
         if let (Order::Unpin, Some(pin)) = (due, pin)
             && stream.last_seq < pin.last_seq
         {
-            return Ok(Err(format!("the copy ends at {}, the original at {}", stream.last_seq, pin.last_seq)));
+            return Ok(Err(format!(
+                "the copy ends at {}, the original at {}",
+                stream.last_seq, pin.last_seq
+            )));
         }
         let original = pin.map(|pin| pin.placement.clone()).unwrap_or_default();
         tracing::info!(stream = stream.name, ?due, "asked");
@@ -193,7 +201,8 @@ impl Mover {
         let refused = self.refusals.iter().filter(|(_, (tries, _))| *tries >= TRIES);
         let refused = refused.map(|(stream, (_, why))| (stream.clone(), why.clone()));
         let late = self.leaderless_since.is_some_and(|since| since.elapsed() >= LEADERLESS);
-        let leaderless = missing.iter().filter(|_| late).map(|stream| (stream.clone(), "it has no leader".to_owned()));
+        let leaderless =
+            missing.iter().filter(|_| late).map(|stream| (stream.clone(), "it has no leader".to_owned()));
         refused.chain(leaderless).collect()
     }
 

@@ -32,7 +32,9 @@ impl Stream {
     pub fn of(item: &Value) -> Option<Self> {
         let config = item.get("config")?;
         let cluster = item.get("cluster");
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |value: Option<&Value>| {
+            value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
         let others = cluster.and_then(|cluster| cluster.get("replicas")).and_then(Value::as_array);
         let leader = text(cluster.and_then(|cluster| cluster.get("leader")));
         let other = |replica: &Value| {
@@ -42,11 +44,21 @@ impl Stream {
         let others = others.into_iter().flatten().filter_map(other);
         Some(Self {
             name: text(config.get("name"))?,
-            replicas: config.get("num_replicas").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
+            replicas: config
+                .get("num_replicas")
+                .and_then(Value::as_u64)
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(1),
             others: others.filter(|(name, _)| leader.as_ref() != Some(name)).collect(),
             leader,
-            settling: cluster.and_then(|cluster| cluster.get("desired")).is_some_and(|desired| !desired.is_null()),
-            last_seq: item.get("state").and_then(|state| state.get("last_seq")).and_then(Value::as_u64).unwrap_or_default(),
+            settling: cluster
+                .and_then(|cluster| cluster.get("desired"))
+                .is_some_and(|desired| !desired.is_null()),
+            last_seq: item
+                .get("state")
+                .and_then(|state| state.get("last_seq"))
+                .and_then(Value::as_u64)
+                .unwrap_or_default(),
             config: config.clone(),
         })
     }
@@ -152,7 +164,8 @@ pub fn order(stream: &Stream, stay: Stay<'_>) -> Order {
     if stream.settling || (leads && !stream.others.iter().any(elsewhere)) {
         return Order::Wait;
     }
-    let all_current = stream.others.iter().all(|other| other.1 || other.0 == stay.goes || !stay.current.contains(&other.0));
+    let all_current =
+        stream.others.iter().all(|other| other.1 || other.0 == stay.goes || !stay.current.contains(&other.0));
     match leads {
         _ if !all_current => Order::Wait,
         true => Order::StepDown,

@@ -62,7 +62,8 @@ fn furnish(client: &Client, replicas: usize) {
         js.get_key_value("settings").await.unwrap().put("colour", "green".into()).await.unwrap();
         let retention = stream::RetentionPolicy::WorkQueue;
         let queue = js.create_stream(stream::Config { retention, ..config("jobs", replicas) }).await.unwrap();
-        let durable = consumer::pull::Config { durable_name: Some("worker".to_owned()), ..Default::default() };
+        let durable =
+            consumer::pull::Config { durable_name: Some("worker".to_owned()), ..Default::default() };
         let worker = queue.create_consumer(durable).await.unwrap();
         for number in 1..=20 {
             js.publish("jobs.x", number.to_string().into()).await.unwrap().await.unwrap();

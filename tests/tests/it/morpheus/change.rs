@@ -101,7 +101,10 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
     // One that cannot run: the first node keeps its server, and the others are not touched.
     let (code, told) = laptop.run(&["upgrade", "grove", "--engine", "/bin/false", "--timeout", "5"]);
     assert_eq!(code, Some(4), "{told:#}");
-    assert!(told["error"]["message"].as_str().unwrap().contains("grove-node-1 did not come back"), "{told:#}");
+    assert!(
+        told["error"]["message"].as_str().unwrap().contains("grove-node-1 did not come back"),
+        "{told:#}"
+    );
     assert_eq!(laptop.run(&["status", "grove"]).1["nodes"][1]["health"]["engine"]["restarts"], 0);
     laptop.done(&["upgrade", "grove", "--engine", old.to_str().unwrap()]);
     assert_eq!(laptop.versions("grove"), before);
@@ -110,7 +113,10 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
     assert_eq!(told["nodes"].as_array().unwrap().len(), 3, "{told:#}");
     assert_eq!(laptop.members("grove"), names("grove", 1..=3));
     let after = laptop.versions("grove");
-    assert!(after.iter().all(|version| *version == after[0] && *version != before[0]), "{before:?} {after:?}");
+    assert!(
+        after.iter().all(|version| *version == after[0] && *version != before[0]),
+        "{before:?} {after:?}"
+    );
     let engines = |laptop: &Laptop| {
         let status = laptop.done(&["status", "grove"]);
         let nodes = status["nodes"].as_array().unwrap().clone();
@@ -121,7 +127,9 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
     std::fs::copy(forest_tests::node::agent_binary(), &agent).unwrap();
     laptop.done(&["upgrade", "grove", "--agent", agent.to_str().unwrap()]);
     assert_eq!(engines(&laptop), pids, "no engine noticed");
-    let runs = |(pid, _): &(u32, String)| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == agent);
+    let runs = |(pid, _): &(u32, String)| {
+        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == agent)
+    };
     assert_eq!(laptop.processes().iter().filter(|process| runs(process)).count(), 3);
 
     let published = publisher.stop();

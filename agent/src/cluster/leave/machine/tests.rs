@@ -14,7 +14,8 @@ fn founded() -> Secrets {
 }
 
 fn group(leader: &str, members: &[(&str, bool)]) -> Group {
-    let members = members.iter().map(|(name, current)| Member { name: (*name).to_owned(), current: *current });
+    let members =
+        members.iter().map(|(name, current)| Member { name: (*name).to_owned(), current: *current });
     Group { leader: leader.to_owned(), members: members.collect() }
 }
 
@@ -52,7 +53,10 @@ fn the_witness_passes_on_before_anything_is_taken_away() {
     let taken = begun.take_witness(&"n2".parse().unwrap()).unwrap();
     assert_eq!(ask("n1", 2, &taken, Some(&two), Some(false)), Next::Wait(Wait::Witness));
     let four = group("n1", &[("n1", true), ("n2", true), ("w-n1-1", true), ("w-n2-2", true)]);
-    assert_eq!(ask("n1", 2, &taken, Some(&four), Some(false)), Next::Wait(Wait::OwnWitness("w-n1-1".to_owned())));
+    assert_eq!(
+        ask("n1", 2, &taken, Some(&four), Some(false)),
+        Next::Wait(Wait::OwnWitness("w-n1-1".to_owned()))
+    );
     let gone = taken.discharge_left_witness("w-n1-1").unwrap();
     assert_eq!(ask("n1", 2, &gone, Some(&four), Some(false)), Next::Move);
 }
@@ -101,12 +105,23 @@ impl Forest {
         }
         let leader = voters.first().cloned();
         let leaver = format!("n{}", leaver % count + 1);
-        Self { secrets, nodes, buried: false, up: voters.clone(), stored: voters.clone(), voters, leader, alone: true, leaver }
+        Self {
+            secrets,
+            nodes,
+            buried: false,
+            up: voters.clone(),
+            stored: voters.clone(),
+            voters,
+            leader,
+            alone: true,
+            leaver,
+        }
     }
 
     fn group(&self) -> Option<Group> {
         let leader = self.leader.clone()?;
-        let members = self.voters.iter().map(|name| Member { name: name.clone(), current: self.up.contains(name) });
+        let members =
+            self.voters.iter().map(|name| Member { name: name.clone(), current: self.up.contains(name) });
         Some(Group { leader, members: members.collect() })
     }
 
@@ -118,7 +133,8 @@ impl Forest {
             self.leader = None;
             return;
         }
-        self.leader = self.leader.take().or_else(|| self.voters.iter().find(|name| self.up.contains(*name)).cloned());
+        self.leader =
+            self.leader.take().or_else(|| self.voters.iter().find(|name| self.up.contains(*name)).cloned());
     }
 
     fn start(&mut self, name: &str) {
@@ -183,7 +199,8 @@ impl Forest {
         match plan.witness {
             WitnessPlan::Leave | WitnessPlan::Wait(_) => {}
             WitnessPlan::Absent => {
-                let mine: Vec<_> = self.up.iter().filter(|name| name.starts_with(&format!("w-{me}-"))).cloned().collect();
+                let mine: Vec<_> =
+                    self.up.iter().filter(|name| name.starts_with(&format!("w-{me}-"))).cloned().collect();
                 for name in mine {
                     assert!(!self.voters.contains(&name), "{name} goes uncounted: {self:?}");
                     self.up.remove(&name);
@@ -193,7 +210,8 @@ impl Forest {
             WitnessPlan::Take => self.change(self.secrets.take_witness(&id)),
             WitnessPlan::RemoveGhost(name) => self.remove(&name),
             WitnessPlan::StepDown(duty) => {
-                self.leader = self.voters.iter().find(|name| **name != duty.name && self.up.contains(*name)).cloned();
+                self.leader =
+                    self.voters.iter().find(|name| **name != duty.name && self.up.contains(*name)).cloned();
             }
             WitnessPlan::Remove(duty) => self.remove(&duty.name),
             WitnessPlan::Stop(duty) => _ = self.up.remove(&duty.name),

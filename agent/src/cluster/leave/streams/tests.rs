@@ -120,7 +120,10 @@ impl World {
                     return;
                 }
                 self.peers.retain(|(name, _)| name != "n1");
-                let free = self.nodes.iter().find(|node| **node != "n1" && self.peers.iter().all(|peer| peer.0 != **node));
+                let free = self
+                    .nodes
+                    .iter()
+                    .find(|node| **node != "n1" && self.peers.iter().all(|peer| peer.0 != **node));
                 self.peers.extend(free.map(|node| (node.clone(), false)));
             }
             Order::Pin(node) => {

@@ -47,7 +47,9 @@ fn a_leave_that_is_killed_at_any_moment_comes_to_its_end() {
         let published = publisher.stop();
         for name in ["orders", "alone"] {
             until(&format!("{name} has a leader"), || {
-                client.run(|js| async move { js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader })
+                client.run(|js| async move {
+                    js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader
+                })
             });
         }
         let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });

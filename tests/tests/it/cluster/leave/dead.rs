@@ -26,7 +26,9 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
         client.run(|js| async move {
             let tags = vec![format!("node:{id}")];
             let placement = stream::Placement { tags, ..Default::default() };
-            js.create_stream(stream::Config { placement: Some(placement), ..config("mine", 1) }).await.unwrap();
+            js.create_stream(stream::Config { placement: Some(placement), ..config("mine", 1) })
+                .await
+                .unwrap();
             js.create_stream(config("ours", 2)).await.unwrap();
             for number in 1..=MESSAGES {
                 for subject in ["mine.x", "ours.x"] {
@@ -55,7 +57,9 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
         assert_eq!(told["leaderless"], serde_json::json!([]), "{told:#}");
         for name in ["mine", "ours"] {
             forest_tests::wait::until(&format!("{name} has a leader"), || {
-                client.run(|js| async move { js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader })
+                client.run(|js| async move {
+                    js.get_stream(name).await.ok()?.cached_info().cluster.clone()?.leader
+                })
             });
             assert_eq!(client.run(|js| async move { numbers(&js, name).await }), all, "{name}");
         }

@@ -76,11 +76,8 @@ fn a_stream_for_which_there_is_no_room_elsewhere_keeps_its_node() {
     let room = told["config"]["max_storage"].as_i64().unwrap();
     for (name, node) in [("here", "grove-node-1"), ("there", "grove-node-2")] {
         let placement = stream::Placement { tags: vec![format!("node:{node}")], ..Default::default() };
-        let config = stream::Config {
-            max_bytes: room / 5 * 3,
-            placement: Some(placement),
-            ..config(name, 1)
-        };
+        let config =
+            stream::Config { max_bytes: room / 5 * 3, placement: Some(placement), ..config(name, 1) };
         client.run(|js| async move { js.create_stream(config).await.unwrap() });
     }
     let error = refused(&forest, 0, &["leave"]);

@@ -23,9 +23,8 @@ const SILENT: Duration = Duration::from_secs(30);
 
 pub(super) fn run(settings: &Settings, common: &Common, force: bool) -> CommandResult {
     let file = IntentFile::new(settings);
-    let request = match ask(settings, &file, force)? {
-        Some(request) => request,
-        None => return Ok(done(common, &already(settings, &file))),
+    let Some(request) = ask(settings, &file, force)? else {
+        return Ok(done(common, &already(settings, &file)));
     };
     let intent = block_on(follow(settings, &file, &request))??;
     if intent.state == State::Refused {

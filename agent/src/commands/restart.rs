@@ -33,7 +33,13 @@ pub(super) fn run(settings: &Settings, common: &Common, limit: Duration) -> Comm
 
 async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, Failure> {
     let file = RestartFile::new(settings);
-    let before = status::ask(settings).await?;
+    let until = Instant::now() + limit;
+    let mut before = status::ask(settings).await?;
+    // An agent that has just begun has not found its engine yet.
+    while before.engine.pid.is_none() && Instant::now() < until {
+        tokio::time::sleep(PAUSE).await;
+        before = status::ask(settings).await?;
+    }
     if file.read().is_none() {
         let none = || {
             Failure::new(
@@ -41,11 +47,10 @@ async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, F
                 anyhow!("the engine does not run, so that nothing can be restarted"),
             )
         };
-        let pid = before.engine.pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(none)?;
+        let pid = before.engine.pid.ok_or_else(none)?;
         file.write(&Restart { engine: pid, witness: None })?;
         explain("the engine lets its clients go and is started again");
     }
-    let until = Instant::now() + limit;
     let mut last = before;
     while Instant::now() < until {
         if let Ok(report) = status::ask(settings).await {

@@ -1,7 +1,8 @@
 //! Step `leave`: who is to leave the forest goes on leaving, and who stays takes out the one that has left.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
@@ -31,7 +32,11 @@ use crate::settings::Settings;
 use crate::share::ShareDir;
 
 /// How long the meta leader may take to do as it is told.
-const ORDER: std::time::Duration = std::time::Duration::from_secs(5);
+const ORDER: Duration = Duration::from_secs(5);
+
+/// Votes that are missing for so long are missing: an agent that has just begun has not asked yet, and a group may be
+/// electing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The step.
 #[derive(Clone)]
@@ -42,6 +47,8 @@ pub struct LeaveStep {
     file: IntentFile,
     link: Arc<Mutex<SysLink>>,
     mover: Arc<Mutex<Mover>>,
+    /// Since when those who stay would be too few.
+    too_few: Arc<std::sync::Mutex<Option<Instant>>>,
 }
 
 /// What is to be done here.
@@ -52,7 +59,14 @@ enum Due {
     /// The same, once its engine has ended.
     SettleLater,
     /// By the record.
-    Go(Next, Option<Intent>, Record),
+    Go(Box<Go>),
+}
+
+/// What is next, and what that rests on.
+struct Go {
+    next: Next,
+    intent: Option<Intent>,
+    record: Record,
 }
 
 impl LeaveStep {
@@ -60,7 +74,8 @@ impl LeaveStep {
     #[must_use]
     pub fn new(settings: Arc<Settings>, registrar: Registrar, keeper: SecretsKeeper) -> Self {
         let file = IntentFile::new(&settings);
-        Self { settings, registrar, keeper, file, link: Arc::default(), mover: Arc::default() }
+        let (link, mover, too_few) = (Arc::default(), Arc::default(), Arc::default());
+        Self { settings, registrar, keeper, file, link, mover, too_few }
     }
 
     fn due(&self, seen: &Seen) -> Due {
@@ -94,7 +109,18 @@ impl LeaveStep {
             engine_runs: seen.engine.active,
             listed,
         };
-        Due::Go(next(&inputs), intent, record)
+        let next = self.patiently(next(&inputs));
+        Due::Go(Box::new(Go { next, intent, record }))
+    }
+
+    fn patiently(&self, next: Next) -> Next {
+        let mut since = self.too_few.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(next, Next::Refuse(Refusal::Quorum { .. })) {
+            *since = None;
+            return next;
+        }
+        let begun = *since.get_or_insert_with(Instant::now);
+        if begun.elapsed() < PATIENCE { Next::Wait(Wait::Votes) } else { next }
     }
 
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
@@ -104,7 +130,7 @@ impl LeaveStep {
                 return Ok(Look::Differs(leaving("the node is out of the forest; its store makes way")));
             }
             Due::SettleLater => return Err(leaving("the node is out of the forest, and its engine ends")),
-            Due::Go(next, _, record) => (next, record),
+            Due::Go(go) => (go.next, go.record),
         };
         let node =
             record.leaving.as_ref().map_or(self.settings.node.as_str(), |leaving| leaving.node.as_str());
@@ -135,7 +161,7 @@ impl LeaveStep {
             Due::Nothing(why) => return Ok(why.to_owned()),
             Due::SettleLater => return Ok("the engine ends".to_owned()),
             Due::Settle(intent) => return off_thread(move || self.settle(intent)).await,
-            Due::Go(next, intent, record) => (next, intent, record),
+            Due::Go(go) => (go.next, go.intent, go.record),
         };
         let node = self.settings.node.clone();
         match next {
@@ -291,6 +317,7 @@ fn waits(wait: &Wait) -> String {
     match wait {
         Wait::Registry => "to leave, registry and secrets have to be read".to_owned(),
         Wait::Turn(node) => format!("{node} joins or leaves first"),
+        Wait::Votes => "those who stay have too few votes for now".to_owned(),
         Wait::Leader => "the meta group has no leader for now".to_owned(),
         Wait::Witness => "a node that stays is to have a witness in the group first".to_owned(),
         Wait::OwnWitness(name) => format!("the witness {name} is to be out of the group first"),

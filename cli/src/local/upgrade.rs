@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use forest_core::health::Status;
-use forest_core::id::{ForestId, NodeId};
+use forest_core::id::ForestId;
 use forest_core::reason::Reason;
 use jiff::Timestamp;
 
@@ -18,6 +18,7 @@ use super::record::{self, Member, Plan, Programs};
 use super::teardown::Fate;
 use super::{Local, agent, launch, lock, node, process, targets};
 use crate::failure::Failure;
+use crate::probe::Target;
 use crate::progress::Progress;
 
 /// Between two looks.
@@ -77,10 +78,9 @@ impl Local {
         let (node, dir) = (&member.id, self.layout.node(forest, &member.id));
         progress.at(node.as_str(), "a newer agent takes over");
         node::prepare(&self.layout, forest, plan, member)?;
-        self.replace_agent(&plan.programs, node, &dir).await?;
+        self.replace_agent(plan, member, &dir).await?;
         if let Some(binary) = &plan.programs.binary
-            && !engines(&dir).is_empty()
-            && !engines(&dir).iter().all(|engine| runs(engine, binary))
+            && process::children(&dir).iter().any(|server| !runs(server, binary))
         {
             let seconds = format!("{}s", limit.as_secs());
             let arguments = ["restart", "--wait", &seconds];
@@ -91,11 +91,13 @@ impl Local {
 
     /// The agent that runs reads its settings anew, by executing the newer file; one that was started by another path
     /// than the node's own is ended and started: its servers go on meanwhile.
-    async fn replace_agent(&self, programs: &Programs, node: &NodeId, dir: &NodeDir) -> Result<(), Failure> {
+    async fn replace_agent(&self, plan: &Plan, member: &Member, dir: &NodeDir) -> Result<(), Failure> {
+        let (programs, node) = (&plan.programs, &member.id);
         let refused =
             |err: std::io::Error| Failure::new(Reason::AgentStart, format!("the agent of {node}: {err}"));
         let running = process::agents(dir);
         launch::link(&programs.agent, dir)?;
+        let asked = Instant::now();
         match running.first() {
             Some(agent) if agent.is_started_as(&dir.agent()) => agent.hup().map_err(refused)?,
             Some(agent) => {
@@ -105,16 +107,26 @@ impl Local {
             }
             None => _ = launch::start(programs, dir)?,
         }
-        let until = Instant::now() + AGENT;
-        while !process::agents(dir).first().is_some_and(|agent| runs(agent, &programs.agent)) {
-            if Instant::now() >= until {
-                let message =
-                    format!("the agent of {node} does not run {} in time", programs.agent.display());
+        while !self.has_come(&plan.programs, member, dir, asked).await {
+            if asked.elapsed() >= AGENT {
+                let message = format!(
+                    "the agent of {node} does not go on as {} in time; the one of before may say why: {}",
+                    plan.programs.agent.display(),
+                    dir.agent_log().display()
+                );
                 return Err(Failure::new(Reason::AgentStart, message));
             }
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// Does the agent execute that file, and has it begun after it was `asked` to? With the same file it is the older
+    /// one for a moment, which knows no newer settings.
+    async fn has_come(&self, programs: &Programs, member: &Member, dir: &NodeDir, asked: Instant) -> bool {
+        let executes = process::agents(dir).first().is_some_and(|agent| runs(agent, &programs.agent));
+        let health = self.http.health(&Target::local(member.id.clone(), member.ip)).await;
+        executes && health.is_ok_and(|health| health.report.uptime_seconds <= asked.elapsed().as_secs())
     }
 
     /// Waits until every node passes, all at once.
@@ -154,11 +166,6 @@ impl Local {
             tokio::time::sleep(LOOK).await;
         }
     }
-}
-
-/// The engine's processes: the children that execute what the settings call the engine, whichever file that is.
-fn engines(dir: &NodeDir) -> Vec<Process> {
-    process::children(dir)
 }
 
 /// Does the process execute this very file?

@@ -64,6 +64,8 @@ pub enum Wait {
     Turn(String),
     /// The group has no leader for now.
     Leader,
+    /// Too few votes answer for now.
+    Votes,
     /// A witness of those who stay is to be in the group.
     Witness,
     /// The witness that this node kept is to end.

@@ -73,11 +73,11 @@ impl Mover {
         if settings.engine.kind == EngineKind::NatsServer && self.has_tags(settings, seen).await? {
             return Ok(Moved::Waits("the engine is to give up its tag first".to_owned()));
         }
-        let api = Api::connect(client_at(settings, seen), CONNECT).await.map_err(fault)?;
+        let api = Api::connect(client_at(settings, seen), CONNECT).await.map_err(|err| fault(&err))?;
         let until = Instant::now() + ACT;
         let mut settled_before = false;
         loop {
-            let listed = api.list().await.map_err(fault)?;
+            let listed = api.list().await.map_err(|err| fault(&err))?;
             if stay.is_empty() {
                 return Ok(lost_with_the_last(listed));
             }
@@ -208,19 +208,19 @@ impl Mover {
 
     async fn group(&mut self, settings: &Settings, seen: &Seen) -> Result<Group, Fault> {
         let client = self.sys(settings, seen).await?;
-        let group = sys::group(&client, ORDER).await.map_err(fault)?;
+        let group = sys::group(&client, ORDER).await.map_err(|err| fault(&err))?;
         group.ok_or_else(|| Fault::new(Reason::Leaving, "the meta group has no leader for now"))
     }
 
     async fn sys(&mut self, settings: &Settings, seen: &Seen) -> Result<async_nats::Client, Fault> {
         let SysAt { at, sys, .. } = SysAt::of(settings, seen)
             .ok_or_else(|| Fault::new(Reason::SecretsMissing, "no server here takes orders"))?;
-        self.link.client(at, &sys, ORDER).await.map_err(fault)
+        self.link.client(at, &sys, ORDER).await.map_err(|err| fault(&err))
     }
 
     async fn has_tags(&mut self, settings: &Settings, seen: &Seen) -> Result<bool, Fault> {
         let client = self.sys(settings, seen).await?;
-        let tags = sys::tags(&client, settings.node.as_str(), ORDER).await.map_err(fault)?;
+        let tags = sys::tags(&client, settings.node.as_str(), ORDER).await.map_err(|err| fault(&err))?;
         Ok(!tags.is_empty())
     }
 
@@ -230,7 +230,7 @@ impl Mover {
     /// No answer, or a refusal.
     pub async fn step_down(&mut self, settings: &Settings, seen: &Seen) -> Result<(), Fault> {
         let client = self.sys(settings, seen).await?;
-        sys::step_down(&client, ORDER).await.map_err(fault)
+        sys::step_down(&client, ORDER).await.map_err(|err| fault(&err))
     }
 
     /// The names of all streams, as far as they can be had.
@@ -260,6 +260,6 @@ fn client_at(settings: &Settings, seen: &Seen) -> SocketAddr {
     }
 }
 
-fn fault(err: Unanswered) -> Fault {
+fn fault(err: &Unanswered) -> Fault {
     Fault::new(Reason::Leaving, err.to_string())
 }

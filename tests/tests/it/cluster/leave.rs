@@ -11,6 +11,7 @@ use async_nats::jetstream::{consumer, stream};
 use forest_tests::client::{Client, Publisher, Reader};
 use forest_tests::nats;
 use forest_tests::node::Node;
+use forest_tests::schema::check as check_schema;
 use forest_tests::wait::until;
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ impl Forest {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        check_schema("leave", &told);
         assert_eq!(told["status"], "left", "{told:#}");
         self.gone(index);
         told
@@ -105,9 +107,17 @@ fn raise(client: &Client, replicas: usize) {
 #[test]
 fn from_one_to_many_and_back_to_one_under_load() {
     let long = std::env::var("FOREST_CHAOS").is_ok_and(|asked| asked == "long");
-    for server in nats::servers() {
-        there_and_back(&server, if long { 5 } else { 3 });
-    }
+    each(|server| there_and_back(server, if long { 5 } else { 3 }));
+}
+
+/// With every version of the server, side by side: most of it is waiting.
+fn each(test: impl Fn(&Path) + Sync) {
+    let (servers, test) = (nats::servers(), &test);
+    std::thread::scope(|scope| {
+        for server in &servers {
+            scope.spawn(move || test(server));
+        }
+    });
 }
 
 fn there_and_back(server: &Path, most: usize) {

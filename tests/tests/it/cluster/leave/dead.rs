@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use async_nats::jetstream::stream;
 use forest_tests::client::Client;
-use forest_tests::nats;
 
 use super::super::Forest;
 use super::super::growth::{config, numbers};
@@ -14,8 +13,8 @@ const MESSAGES: u64 = 500;
 
 #[test]
 fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
-    for server in nats::servers() {
-        let mut forest = Forest::grown(&server, 2);
+    super::each(|server| {
+        let mut forest = Forest::grown(server, 2);
         let record = forest.record();
         let (founder, keeper) = (record["founder"].as_str().unwrap(), &record["witness"]["node"]);
         assert_eq!(keeper, founder);
@@ -54,6 +53,7 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
         forest.until_well();
         let all: HashSet<u64> = (1..=MESSAGES).collect();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        forest_tests::schema::check("forget", &told);
         assert_eq!(told["leaderless"], serde_json::json!([]), "{told:#}");
         for name in ["mine", "ours"] {
             forest_tests::wait::until(&format!("{name} has a leader"), || {
@@ -67,5 +67,5 @@ fn two_nodes_whose_founder_is_dead_with_the_witness_are_rescued() {
         forest.plant_as("grove-node-3");
         forest.until_well();
         forest.stop();
-    }
+    });
 }

@@ -1,5 +1,6 @@
-# Everything a developer runs. Nothing here needs root but the installing of a missing distribution package
-# (python3-pip, a C compiler, Apache, nftables, what `make vm` needs), which is announced.
+# Everything a developer runs. Root is needed to install a missing package of the distribution (python3-pip, a C
+# compiler, Apache, nftables, what `make vm` needs), which is announced, and by tests that make network namespaces and
+# mounts of their own.
 
 # The servers that tests run with, `:` between their paths.
 NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
@@ -10,7 +11,7 @@ FORESTS = cluster:: morpheus:: network:: rogue::
 # Most of what the flows do is wait for servers: more of them at once than there are processors.
 THREADS = RUST_TEST_THREADS=3
 
-.PHONY: help demo test forests chaos lint fmt doc deny bench tools test-tools build-tools vm
+.PHONY: help demo test forests chaos lint fmt doc deny bench cloud tools test-tools build-tools vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ forests: tools ## of these the tests of whole forests alone: growing, founding, 
 chaos: tools ## twenty forests planted at one moment, fifty that grow under kill -9, each with its seed
 	cargo build -q --locked --workspace --bins
 	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
+
+cloud: test-tools ## a laptop killed after every single call of the provider's API, in turn
+	cargo build -q --locked --workspace --bins
+	$(NATS) FOREST_CLOUD_STRIDE=1 cargo test --locked -p forest-tests --test it -- --nocapture hetzner_cloud::killed
 
 vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM="NAME…" plays those, `classic` only so)
 	@tools/install.sh vm

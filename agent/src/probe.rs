@@ -127,6 +127,7 @@ pub async fn run(
     // Those to whom a route stood at the last look.
     let mut routed: BTreeSet<String> = BTreeSet::new();
     loop {
+        let begun = Instant::now();
         let pid = *running.borrow_and_update();
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
@@ -149,7 +150,10 @@ pub async fn run(
         }
         eager = if starting { eager + 1 } else { 0 };
         let soon = starting && eager <= EAGER_LOOKS;
-        let pause = if soon { EAGER.min(settings.poll_interval) } else { settings.poll_interval };
+        let eager_pause = EAGER.min(settings.poll_interval);
+        // Looks begin at this interval: one that waited for somebody who is away must not put off the next.
+        let rest = settings.poll_interval.saturating_sub(begun.elapsed());
+        let pause = if soon { eager_pause } else { rest.max(eager_pause) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = running.changed() => if changed.is_err() { return },

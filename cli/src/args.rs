@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -42,7 +43,7 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Plant a forest: `plant local medium` on this machine
+    /// Plant a forest: `plant local medium` on this machine, `plant cloud medium` on a provider's
     Plant(Plant),
     /// Show how loaded a forest is; add nodes; start dead ones
     Grow(Grow),
@@ -50,7 +51,7 @@ pub enum Command {
     Shrink(Shrink),
     /// Give the nodes of a forest newer programs, one node at a time
     Upgrade(Upgrade),
-    /// Take a forest down: processes, data, everything
+    /// Take a forest down: machines or processes, data, everything
     Teardown {
         /// The forest
         forest: String,
@@ -64,6 +65,13 @@ pub enum Command {
     },
     /// Show what the agents and engines of a forest wrote
     Logs(Logs),
+    /// Open a way for clients to a forest: an ssh tunnel where its nodes are other machines
+    Connect(Connect),
+    /// Say what is wrong with the set-up of this laptop, and the fix
+    Check {
+        /// Only this part
+        part: Option<Part>,
+    },
     /// Write a configuration file to begin with
     Init,
     /// Look into the configuration, or change it
@@ -118,7 +126,7 @@ pub struct Plant {
     /// How long to wait until all nodes are healthy
     #[command(flatten)]
     pub timeout: Timeout,
-    /// The programs of local nodes
+    /// The programs of the nodes
     #[command(flatten)]
     pub programs: Programs,
 }
@@ -126,21 +134,35 @@ pub struct Plant {
 /// `--timeout`
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Timeout {
-    /// Wait this long for the nodes to be healthy
-    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
+    /// Wait this long for the nodes to be healthy: 60, and 900 for machines of a provider
+    #[arg(long = "timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: Option<u64>,
 }
 
-/// Programs that local nodes run.
+impl Timeout {
+    /// A minute will do for processes of this machine.
+    #[must_use]
+    pub fn local(self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(60))
+    }
+
+    /// New machines boot, fetch, and join one after the other.
+    #[must_use]
+    pub fn cloud(self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(900))
+    }
+}
+
+/// Programs that nodes run.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Programs {
-    /// forest-agent, for local nodes; else beside morpheus, else in PATH
+    /// forest-agent; else beside morpheus, else in PATH
     #[arg(long, value_name = "FILE")]
     pub agent_binary: Option<PathBuf>,
-    /// nats-server, for local nodes; else as configured, else in PATH
+    /// nats-server; else as configured, else in PATH
     #[arg(long, value_name = "FILE", conflicts_with = "forest_binary")]
     pub engine_binary: Option<PathBuf>,
-    /// NimsForest, for one local node in place of nats-server
+    /// NimsForest, in place of nats-server; of local nodes only one
     #[arg(long, value_name = "FILE")]
     pub forest_binary: Option<PathBuf>,
 }
@@ -165,12 +187,41 @@ pub struct Grow {
     /// The average CPU load, in percent, from which a forest counts as loaded
     #[arg(long, value_name = "PCT", default_value_t = 80.0, value_parser = percent)]
     pub threshold: f64,
-    /// Start the agents that do not run, also after a reboot
+    /// Start the agents that do not run, also after a reboot; of a provider's machines: bring record, machines and
+    /// entries together again
     #[arg(long)]
     pub repair: bool,
     /// How long to wait until all nodes are healthy
     #[command(flatten)]
     pub timeout: Timeout,
+    /// The programs of new nodes, where the forest's are not on the share any more
+    #[command(flatten)]
+    pub programs: Programs,
+}
+
+/// `connect`
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// The forest
+    pub forest: String,
+    /// One of its nodes; else the first that is well
+    pub node: Option<String>,
+    /// The port on this machine
+    #[arg(long, value_name = "PORT", default_value_t = 4222)]
+    pub port: u16,
+}
+
+/// What `check` looks into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The configuration file
+    Config,
+    /// IPv6, and the provider's API with its token
+    Network,
+    /// ssh, and the key for new machines
+    Ssh,
+    /// The share with the registry
+    Storage,
 }
 
 /// `shrink`

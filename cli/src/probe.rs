@@ -8,6 +8,7 @@ use forest_core::error::innermost;
 use forest_core::health::HealthReport;
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
+use forest_core::registry::model::{HEALTH_PORT, MONITOR_PORT};
 use futures::future::join_all;
 use reqwest::Client;
 use serde::Deserialize;
@@ -37,7 +38,13 @@ impl Target {
     /// A node of this machine, with its standard ports.
     #[must_use]
     pub fn local(node: NodeId, ip: Ipv4Addr) -> Self {
-        Self { node, ip: ip.into(), health_port: 8223, monitor_port: 8222 }
+        Self::at(node, ip.into())
+    }
+
+    /// A node with its standard ports.
+    #[must_use]
+    pub fn at(node: NodeId, ip: IpAddr) -> Self {
+        Self { node, ip, health_port: HEALTH_PORT, monitor_port: MONITOR_PORT }
     }
 }
 

@@ -54,6 +54,23 @@ impl Progress {
         }
     }
 
+    /// Says how much of something has gone by, in bytes; a `total` of 0 is not known.
+    pub fn part(&mut self, what: &str, done: u64, total: u64) {
+        match &mut self.kind {
+            Kind::Silent => {}
+            Kind::Lines => {
+                // Every fifth is enough where nothing moves.
+                let fifths = (done * 5).checked_div(total).unwrap_or_default() * 20;
+                self.at(what, &format!("{fifths} % of {}", size(total.max(done))));
+            }
+            Kind::Spinners(all, bars) => {
+                let bar = bars.entry(what.to_owned()).or_insert_with(|| all.add(bytes_bar(what)));
+                bar.set_length(total.max(done));
+                bar.set_position(done);
+            }
+        }
+    }
+
     /// Says how it ended for `node`: on a terminal a line takes the spinner's place.
     pub fn end(&mut self, node: &str, what: &str) {
         let Kind::Spinners(all, bars) = &mut self.kind else {
@@ -65,6 +82,24 @@ impl Progress {
         }
         all.suspend(|| note(&format!("{node}  {what}"), "\n"));
     }
+}
+
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{} MB", bytes.div_ceil(1_000_000)),
+    }
+}
+
+fn bytes_bar(what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_prefix(what.to_owned());
+    if let Ok(style) =
+        ProgressStyle::with_template("{prefix}  {bar:30.green} {bytes} of {total_bytes}, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    bar
 }
 
 fn spinner(node: &str) -> ProgressBar {

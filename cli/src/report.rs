@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cloud::ready::cause;
 use crate::probe::Look;
 
 /// One forest of `list`.
@@ -62,7 +63,7 @@ pub struct NodeStatus {
 /// Something that is left over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Orphan {
-    /// `entry` or `directory`.
+    /// `entry`, `directory` or `server`.
     pub kind: &'static str,
     /// Its name.
     pub id: String,
@@ -91,6 +92,11 @@ pub struct GrowReport {
     pub nodes: Vec<NodeLoad>,
     /// The nodes that this command added.
     pub added: Vec<String>,
+    /// What speaks for and against one more node, and what is not well: sentences.
+    pub reasons: Vec<String>,
+    /// Which nodes are not well, and why: part of the reasons.
+    #[serde(skip)]
+    ill: Vec<String>,
 }
 
 /// One node of `grow`.
@@ -125,6 +131,9 @@ pub struct ActionReport {
     pub nodes: Vec<NodeAction>,
     /// `{"reason","message"}`, or null.
     pub error: Option<Value>,
+    /// Of a dry run on a provider: which machines, at what price, and what they are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Value>,
 }
 
 /// One node of an [`ActionReport`].
@@ -206,7 +215,94 @@ pub fn grow(forest: &str, looks: &[Look], threshold: f64) -> GrowReport {
         threshold,
         nodes: looks.iter().map(load).collect(),
         added: Vec::new(),
+        reasons: Vec::new(),
+        ill: looks.iter().filter_map(ill).collect(),
     }
+    .reasoned()
+}
+
+impl GrowReport {
+    /// With nodes of which no address is known.
+    #[must_use]
+    pub fn with_absent(mut self, absent: Vec<Absent>) -> Self {
+        self.total_nodes += absent.len();
+        self.nodes.extend(absent.into_iter().map(|node| NodeLoad {
+            node_id: node.node_id,
+            ip: String::new(),
+            reachable: false,
+            cpu_percent: None,
+            mem_mb: None,
+            connections: None,
+            health: None,
+            error: Some(node.error),
+        }));
+        self.nodes.sort_by_key(|node| number(&node.node_id));
+        self.reasoned()
+    }
+
+    fn reasoned(mut self) -> Self {
+        let load = if self.cpu_high { "above" } else { "not above" };
+        let mut reasons = vec![match self.nodes.iter().any(|node| node.cpu_percent.is_some()) {
+            true => {
+                format!("the average load, {} % CPU, is {load} {} %", self.avg_cpu_percent, self.threshold)
+            }
+            false => "no engine answers, so nothing is known of the load".to_owned(),
+        }];
+        let silent: Vec<&str> =
+            self.nodes.iter().filter(|node| !node.reachable).map(|node| node.node_id.as_str()).collect();
+        if !silent.is_empty() {
+            reasons.push(format!("no answer from {}", silent.join(", ")));
+        }
+        reasons.extend(self.ill.iter().cloned());
+        self.reasons = reasons;
+        self
+    }
+}
+
+/// A node that answers and is not well, and why.
+fn ill(look: &Look) -> Option<String> {
+    let report = &look.health.as_ref().ok()?.report;
+    let word = match report.status {
+        Status::Pass => return None,
+        Status::Warn => "warns",
+        Status::Fail => "fails",
+    };
+    Some(format!("{} {word}: {}", look.target.node, cause(report)))
+}
+
+/// A node of which no address is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// The node.
+    pub node_id: String,
+    /// Why it cannot be asked.
+    pub error: String,
+}
+
+impl StatusReport {
+    /// With nodes of which no address is known.
+    #[must_use]
+    pub fn with_absent(mut self, absent: Vec<Absent>) -> Self {
+        self.nodes.extend(absent.into_iter().map(|node| NodeStatus {
+            node_id: node.node_id,
+            ip: String::new(),
+            reachable: false,
+            health: None,
+            error: Some(node.error),
+        }));
+        self.nodes.sort_by_key(|node| number(&node.node_id));
+        let status = |node: &NodeStatus| {
+            let status = node.health.as_ref().and_then(|health| health.get("status"));
+            status.and_then(|status| serde_json::from_value(status.clone()).ok())
+        };
+        self.status = verdict(&self.nodes.iter().map(status).collect::<Vec<_>>());
+        self
+    }
+}
+
+/// The number at the end of a node's name.
+fn number(node: &str) -> u64 {
+    node.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
 }
 
 fn load(look: &Look) -> NodeLoad {

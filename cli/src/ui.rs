@@ -107,6 +107,13 @@ impl Ui {
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
+    /// Tells something beside the result, on stderr.
+    pub fn tell(&self, what: &str) {
+        if !self.json {
+            note(what, "\n");
+        }
+    }
+
     /// Prints a line of a stream, such as a log. `false`: nobody reads any more.
     #[must_use]
     pub fn stream(&self, json: &Value, text: &str) -> bool {

@@ -164,6 +164,8 @@ reasons! {
     SecretsLost = "secrets_lost", "start the agent of a node that keeps a copy, or put secrets/<forest>.json back";
     /// The store is empty, and the group that it is to join has no leader yet.
     WaitsForFounder = "waits_for_founder", "wait, or start the nodes that were there before";
+    /// This node founded the forest, its store is empty, and no member reports a meta leader: waiting alone will not help.
+    FounderLost = "founder_lost", "start the nodes that hold the forest's data; if there are none, take the forest down and plant it anew (by hand: with all agents stopped, remove its entries and its file in secrets/ from the share, and secrets.json and cluster.json from each state_dir)";
     /// The store belongs to an earlier forest of the same name.
     OtherFounding = "other_founding", "save its data, move engine.data_dir aside, and let the node join empty";
     /// The group has lost too many members to go on.
@@ -265,6 +267,23 @@ reasons! {
     NotHealthy = "not_healthy", "look at the nodes that the message names";
     /// The laptop's own state cannot be read or written.
     LocalState = "local_state", "check the path and its permissions";
+
+    /// The command was interrupted.
+    Interrupted = "interrupted", "run it again: nothing is done twice";
+    /// A check of the laptop's set-up found something to put right.
+    CheckFailed = "check_failed", "put right what the checks name";
+    /// A program is for other machines than those it would go to.
+    ProgramArchitecture = "program_architecture", "build it for the architecture that the message names, or choose machines of the other";
+    /// A program needs a newer C library than the image has.
+    ProgramGlibc = "program_glibc", "build it on an older system or statically (-C target-feature=+crt-static), or choose a newer machine.hetzner.image";
+    /// A program could not be put onto the share.
+    UploadFailed = "upload_failed", "check the share: space, permissions, this machine's network; then run it again: nothing is done twice";
+    /// There is no public key that could log in to new machines.
+    SshNoKey = "ssh_no_key", "make one (ssh-keygen -t ed25519), or name it in machine.ssh.key_path";
+    /// ssh to a node failed.
+    SshFailed = "ssh_failed", "look at the message of ssh; morpheus check ssh tells what it needs";
+    /// This machine has no IPv6, and the nodes have nothing else.
+    NoIpv6 = "no_ipv6", "use a network with IPv6, or set machine.ipv4.enabled to true, which costs a little";
 
     /// No API token of Hetzner Cloud is to be found.
     HetznerNoToken = "hetzner_no_token", "make one in the Hetzner console (Security, API tokens, Read & Write) and export HCLOUD_TOKEN";

@@ -216,6 +216,13 @@ impl Secrets {
         next
     }
 
+    /// The names of all witnesses that these nodes may have kept so far.
+    pub fn witnesses<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = String> {
+        let epochs = self.epoch();
+        let nodes = nodes.into_iter().map(str::to_owned);
+        nodes.flat_map(move |node| (1..=epochs).map(move |epoch| format!("w-{node}-{epoch}")))
+    }
+
     /// The highest epoch that a witness has had.
     fn epoch(&self) -> u64 {
         let counted = self.text.get("witness_epoch").and_then(Value::as_u64).unwrap_or_default();

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +46,8 @@ pub struct Apache {
     dir: TempDir,
     address: SocketAddr,
     setup: Setup,
+    /// The network namespace that it runs in; `None`: this one.
+    host: Option<String>,
     child: Option<Child>,
 }
 
@@ -56,14 +58,26 @@ impl Apache {
     /// If there is no Apache, or it does not come up.
     #[must_use]
     pub fn start(setup: Setup) -> Self {
+        let ip = Ipv4Addr::new(127, rand::random_range(100..120), rand::random(), rand::random_range(1..255));
+        Self::start_at((ip, PORT).into(), None, setup)
+    }
+
+    /// A server of a host of a test's own.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_on(host: &str, ip: Ipv6Addr, setup: Setup) -> Self {
+        Self::start_at((ip, PORT).into(), Some(host.to_owned()), setup)
+    }
+
+    fn start_at(address: SocketAddr, host: Option<String>, setup: Setup) -> Self {
         assert!(Path::new(PROGRAM).exists(), "no Apache to test against: run make tools");
         let dir = tempfile::Builder::new()
             .prefix("apache.")
             .tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir());
-        let ip = Ipv4Addr::new(127, rand::random_range(100..120), rand::random(), rand::random_range(1..255));
-        let mut apache =
-            Self { dir: dir.expect("a directory"), address: (ip, PORT).into(), setup, child: None };
+        let mut apache = Self { dir: dir.expect("a directory"), address, setup, host, child: None };
         apache.write_files().expect("its files are written");
         apache.run();
         apache
@@ -138,7 +152,14 @@ impl Apache {
         // It ends with the thread that started it, also where the test is killed.
         let with_its_parent = ["setpriv", "--pdeathsig", "TERM", PROGRAM];
         let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = Command::new("unshare");
+            let mut command = match &self.host {
+                None => Command::new("unshare"),
+                Some(host) => {
+                    let mut command = Command::new("ip");
+                    command.args(["netns", "exec", host, "unshare"]);
+                    command
+                }
+            };
             command.args(["--user", "--map-user=1000", "--map-group=1000"]).args(with_its_parent);
             command
         } else {
@@ -152,7 +173,12 @@ impl Apache {
         until("Apache listens", || {
             let ended = child.try_wait().expect("it can be asked");
             assert!(ended.is_none(), "Apache ended with {ended:?}: {}", self.log());
-            TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).ok()
+            match &self.host {
+                None => TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok(),
+                // It writes its number once it listens.
+                Some(_) => self.dir.path().join("pid").exists(),
+            }
+            .then_some(())
         });
         self.child = Some(child);
     }

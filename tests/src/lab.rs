@@ -10,7 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::process;
+use crate::wait::until;
 
 /// After this time without an answer the packets of a connection were dropped; a refusal comes at once.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -30,7 +34,7 @@ pub enum Reach {
 #[derive(Debug)]
 pub struct Lab {
     name: String,
-    hosts: usize,
+    hosts: AtomicUsize,
 }
 
 impl Lab {
@@ -41,15 +45,57 @@ impl Lab {
     pub fn new(hosts: usize) -> anyhow::Result<Self> {
         static LABS: AtomicUsize = AtomicUsize::new(0);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let lab = Self { name: format!("fl{}-{number}", std::process::id()), hosts };
+        let lab = Self { name: format!("fl{}-{number}", std::process::id()), hosts: AtomicUsize::new(0) };
         let switch = lab.switch();
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
         ip(&["-n", &switch, "link", "set", "br0", "up"])?;
-        for n in 1..=hosts {
-            lab.add(n)?;
+        for _ in 0..hosts {
+            lab.join()?;
         }
         Ok(lab)
+    }
+
+    /// One host more; its number.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn join(&self) -> anyhow::Result<usize> {
+        let n = self.hosts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.add(n)?;
+        Ok(n)
+    }
+
+    /// Takes host `n` away: whatever runs there is killed.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn leave(&self, n: usize) -> anyhow::Result<()> {
+        let host = self.host(n);
+        until(&format!("nothing runs on {host}"), || {
+            let pids = ip(&["netns", "pids", &host]).unwrap_or_default();
+            let pids: Vec<u32> = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            pids.iter().for_each(|pid| process::signal(*pid, Signal::KILL));
+            pids.iter().all(|pid| !process::runs(*pid)).then_some(())
+        });
+        ip(&["netns", "del", &host]).map(drop)
+    }
+
+    /// Gives host `n` one address more, in a network that all hosts are in.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn address_more(&self, n: usize, address: Ipv6Addr, prefix: u8) -> anyhow::Result<()> {
+        let address = format!("{address}/{prefix}");
+        ip(&["-n", &self.host(n), "-6", "addr", "add", &address, "dev", "eth0", "nodad"]).map(drop)
+    }
+
+    /// Lets host `n` believe that all the world is behind its cable.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn route_everything(&self, n: usize) -> anyhow::Result<()> {
+        ip(&["-n", &self.host(n), "-6", "route", "add", "default", "dev", "eth0"]).map(drop)
     }
 
     fn add(&self, n: usize) -> anyhow::Result<()> {
@@ -150,7 +196,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for n in 1..=self.hosts {
+        for n in 1..=self.hosts.load(Ordering::Relaxed) {
             let _ = ip(&["netns", "del", &self.host(n)]);
         }
         let _ = ip(&["netns", "del", &self.switch()]);

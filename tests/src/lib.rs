@@ -1,8 +1,10 @@
 //! The test kit: agents with everything they need in a directory of their own, real nats-servers, a file system
-//! that hangs, a stand-in for NimsForest, and a fake of Hetzner Cloud. Whatever a test starts ends with the test.
+//! that hangs, a stand-in for NimsForest, and a fake of Hetzner Cloud
+//! with simulated machines behind it. Whatever a test starts ends with the test.
 
 pub mod apache;
 pub mod client;
+pub mod cloud;
 pub mod hangfs;
 pub mod hetzner;
 pub mod http;

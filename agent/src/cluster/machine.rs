@@ -85,6 +85,8 @@ pub enum EnginePlan {
     Run,
     /// It may run once it is this node's turn, which it takes from whoever is named.
     TakeTurn(Option<String>),
+    /// It has not joined, and it is another's turn by now: it stops, and joins in a later turn.
+    Yield(String),
     /// It is not started; one that runs is left alone.
     Wait(Wait),
 }
@@ -125,6 +127,8 @@ pub enum Wait {
     OtherFounding,
     /// Its store is empty, and no member reports a meta leader.
     Founder(String),
+    /// The same, on the founder itself: its store was lost, and perhaps the forest with it.
+    FounderLost,
     /// Another node joins first.
     Turn(String),
     /// The witness has no store and the group no leader.
@@ -153,6 +157,10 @@ impl Wait {
             Self::Founder(founder) => (
                 Reason::WaitsForFounder,
                 format!("the store is empty and no member reports a meta leader yet; {founder} founded the forest"),
+            ),
+            Self::FounderLost => (
+                Reason::FounderLost,
+                "this node founded the forest and its store is empty; no member reports a meta leader".to_owned(),
             ),
             Self::Turn(node) => (
                 Reason::WaitsForFounder,
@@ -204,10 +212,19 @@ fn engine(inputs: &Inputs<'_>, record: &Record) -> EnginePlan {
     match inputs.store {
         Store::Standalone => EnginePlan::Wait(Wait::Standalone),
         Store::Clustered | Store::Begun if foreign => EnginePlan::Wait(Wait::OtherFounding),
-        _ if inputs.engine_runs || member || founds(inputs, record) => EnginePlan::Run,
+        _ if member || founds(inputs, record) => EnginePlan::Run,
+        _ if inputs.engine_runs => yields(inputs, record).map_or(EnginePlan::Run, EnginePlan::Yield),
         _ if inputs.member_reports_leader && inputs.fresh => join(inputs, record),
+        _ if record.founder == inputs.me => EnginePlan::Wait(Wait::FounderLost),
         _ => EnginePlan::Wait(Wait::Founder(record.founder.clone())),
     }
+}
+
+/// A server that was started to join and has not, while another has the turn: two of them at once may make a group
+/// of their own.
+fn yields(inputs: &Inputs<'_>, record: &Record) -> Option<String> {
+    let joining = marked(inputs, record) == Some(Phase::Joining) && !inputs.own_reports_leader;
+    record.joining.clone().filter(|node| inputs.fresh && joining && node != inputs.me)
 }
 
 /// A server on an empty store, beside a leader: whose turn is it?
@@ -278,7 +295,7 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
         _ if inputs.witness.stored
             || founds(inputs, record)
             || (inputs.fresh && record.stand_in.as_ref() == Some(&duty.name))
-            || (inputs.fresh && leader && record.joining.is_none()) =>
+            || (inputs.fresh && leader && (record.joining.is_none() || inputs.turn_is_stale)) =>
         {
             WitnessPlan::Run(duty)
         }
@@ -323,7 +340,8 @@ fn hand_over(inputs: &Inputs<'_>, record: &Record, duty: Duty, staying: &BTreeSe
 }
 
 /// Do the real nodes make a quorum of their own, with none of them missing?
-fn enough(nodes: &BTreeSet<String>, group: &Group) -> bool {
+#[must_use]
+pub fn enough(nodes: &BTreeSet<String>, group: &Group) -> bool {
     nodes.len() >= ENOUGH && nodes.iter().all(|node| group.has_current(node))
 }
 

@@ -1,13 +1,14 @@
 //! Telling a running nats-server to read its configuration again, and hearing from its log what came of it: the
 //! server says nowhere else that it refused.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forest_core::reason::Reason;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::fault::Fault;
 
@@ -31,6 +32,12 @@ impl Loaded {
         self.0.as_ref().is_some_and(|(process, read)| (*process, read.as_str()) == (pid, text))
     }
 
+    /// Is it known what the server `pid` has read?
+    #[must_use]
+    pub fn knows(&self, pid: u32) -> bool {
+        self.0.as_ref().is_some_and(|(process, _)| *process == pid)
+    }
+
     /// It has.
     pub fn note(&mut self, pid: u32, text: String) {
         self.0 = Some((pid, text));
@@ -43,14 +50,14 @@ impl Loaded {
 /// # Errors
 /// `engine_reload_refused` in the server's own words; `engine_reload_silent` where it says nothing in time.
 pub async fn reload(pid: u32, log: &Path) -> Result<(), Fault> {
-    let from = length(log);
+    let from = length(log).await;
     let silent = |message: String| Fault::new(Reason::EngineReloadSilent, message);
     let target =
         i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| silent(format!("no pid: {pid}")))?;
     kill_process(target, Signal::HUP).map_err(|err| silent(format!("cannot signal pid {pid}: {err}")))?;
     let until = Instant::now() + DEADLINE;
     loop {
-        match answer(&read_from(log, from).unwrap_or_default()) {
+        match answer(&read_from(log, from).await) {
             Some(Ok(())) => return Ok(()),
             Some(Err(said)) => {
                 let message = format!("nats-server (pid {pid}) goes on with its old configuration: {said}");
@@ -68,18 +75,22 @@ pub async fn reload(pid: u32, log: &Path) -> Result<(), Fault> {
     }
 }
 
-fn length(log: &Path) -> u64 {
-    std::fs::metadata(log).map_or(0, |metadata| metadata.len())
+async fn length(log: &Path) -> u64 {
+    tokio::fs::metadata(log).await.map_or(0, |metadata| metadata.len())
 }
 
-/// The log's text from `from` on; all of it where it is shorter by now, because it was set aside.
-fn read_from(log: &Path, from: u64) -> io::Result<String> {
-    let mut file = File::open(log)?;
-    let from = if file.metadata()?.len() < from { 0 } else { from };
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_READ).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// The log's text from `from` on; all of it where it is shorter by now, because it was set aside; nothing where it
+/// cannot be read.
+async fn read_from(log: &Path, from: u64) -> String {
+    let read = async {
+        let mut file = File::open(log).await?;
+        let from = if file.metadata().await?.len() < from { 0 } else { from };
+        file.seek(SeekFrom::Start(from)).await?;
+        let mut bytes = Vec::new();
+        file.take(MAX_READ).read_to_end(&mut bytes).await?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read.await.unwrap_or_default()
 }
 
 /// The last word on it in `text`, in whole lines.
@@ -109,12 +120,12 @@ mod tests {
         assert_eq!(answer(&format!("{taken}{refused}")), Some(Err(said)));
     }
 
-    #[test]
-    fn a_log_that_was_set_aside_is_read_from_its_beginning() {
+    #[tokio::test]
+    async fn a_log_that_was_set_aside_is_read_from_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         std::fs::write(&log, "0123456789").unwrap();
-        assert_eq!(read_from(&log, 4).unwrap(), "456789");
-        assert_eq!(read_from(&log, 40).unwrap(), "0123456789");
+        assert_eq!(read_from(&log, 4).await, "456789");
+        assert_eq!(read_from(&log, 40).await, "0123456789");
     }
 }

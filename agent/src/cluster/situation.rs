@@ -27,6 +27,8 @@ pub struct Situation {
     pub plan: Plan,
     /// The founding, if it is known.
     pub record: Option<Record>,
+    /// The nodes of the forest, but those taken out on purpose.
+    pub nodes: BTreeSet<String>,
     /// Where the servers that are to be listed take routes, this one's too.
     pub routes: Vec<SocketAddr>,
     store: Store,
@@ -68,7 +70,7 @@ impl Situation {
         });
         let has_peers = nodes.iter().any(|node| node != settings.node.as_str());
         let listed = if plan.alone { &[] } else { &entries[..] };
-        Ok(Self { routes: routes(settings, seen.address, listed), plan, record, store, has_peers })
+        Ok(Self { routes: routes(settings, seen.address, listed), plan, record, nodes, store, has_peers })
     }
 
     /// May NimsForest, which began without an agent, expect a cluster? One that runs alone on a standalone store

@@ -1,6 +1,7 @@
 //! Asking and steering the servers of a cluster through its system account. Answers are read tolerantly; every
 //! question has a deadline.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use async_nats::{Client, ConnectOptions};
 use forest_core::secrets::Credentials;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::engine::monitor::{Jsz, Unanswered, dialable};
@@ -51,6 +53,18 @@ impl Group {
         Some(Self { leader: meta.leader.clone(), members: std::iter::once(leader).chain(others).collect() })
     }
 
+    /// The same, with the names of voters that the leader itself has not heard of since its start, and so knows by
+    /// their ids alone, taken from `known`.
+    #[must_use]
+    pub fn named(mut self, known: &BTreeSet<String>) -> Self {
+        for member in self.members.iter_mut().filter(|member| !known.contains(&member.name)) {
+            if let Some(name) = known.iter().find(|name| member.name.contains(&peer_id(name))) {
+                member.name.clone_from(name);
+            }
+        }
+        self
+    }
+
     /// Is `name` a voter?
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
@@ -62,6 +76,14 @@ impl Group {
     pub fn has_current(&self, name: &str) -> bool {
         self.members.iter().any(|member| member.name == name && member.current)
     }
+}
+
+/// What a server of this name is called in the meta group: 8 characters of its digest, the same in both versions.
+#[must_use]
+pub fn peer_id(name: &str) -> String {
+    const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let digest = Sha256::digest(name);
+    digest.iter().take(8).map(|byte| char::from(CHARACTERS[usize::from(*byte) % CHARACTERS.len()])).collect()
 }
 
 /// One long-lived connection as the system account's user. It reconnects by itself.
@@ -169,7 +191,8 @@ pub async fn step_down(client: &Client, deadline: Duration) -> Result<(), Unansw
 /// # Errors
 /// No answer, or a refusal in the server's words.
 pub async fn remove(client: &Client, name: &str, deadline: Duration) -> Result<(), Unanswered> {
-    match order(client, "$JS.API.SERVER.REMOVE", json!({"peer": name}).to_string(), deadline).await {
+    let body = json!({"peer": "", "peer_id": peer_id(name)}).to_string();
+    match order(client, "$JS.API.SERVER.REMOVE", body, deadline).await {
         Err(err) if err.why.contains(NOT_A_MEMBER) => Ok(()),
         done => done,
     }
@@ -207,6 +230,25 @@ fn silent(deadline: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_voter_known_by_its_id_alone_gets_its_name() {
+        // As real servers of both versions say.
+        for (name, id) in [
+            ("n1", "fjFyEjc1"),
+            ("w-n1-1", "XuBCh9zr"),
+            ("grove-node-1", "FElozitq"),
+            ("grove-node-2", "MPz7l1p1"),
+        ] {
+            assert_eq!(peer_id(name), id);
+        }
+        let unknown = "Server name unknown at this time (peerID: XuBCh9zr)";
+        let member = |name: &str| Member { name: name.to_owned(), current: false };
+        let group = Group { leader: "n1".to_owned(), members: ["n1", unknown, "other"].map(member).to_vec() };
+        let known = ["n1", "n2", "w-n1-1"].map(str::to_owned).into();
+        let named = group.named(&known);
+        assert_eq!(named.members, ["n1", "w-n1-1", "other"].map(member));
+    }
 
     #[test]
     fn the_group_is_the_leader_and_its_replicas() {

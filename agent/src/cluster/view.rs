@@ -112,8 +112,11 @@ fn leader(jsz: &Jsz) -> Option<String> {
 
 async fn ask_members(monitor: &Monitor, peers: &[PeerTarget]) -> Option<(String, String)> {
     let asked = peers.iter().map(|peer| async move {
-        let jsz = monitor.jsz(SocketAddr::new(peer.ip, peer.monitor)).await.ok()?;
-        Some((peer.node.clone(), leader(&jsz)?))
+        let at = SocketAddr::new(peer.ip, peer.monitor);
+        let leader = leader(&monitor.jsz(at).await.ok()?)?;
+        // An address may have come to somebody else's server.
+        let varz = monitor.varz(at).await.ok()?;
+        (varz.server_name == peer.node).then(|| (peer.node.clone(), leader))
     });
     join_all(asked).await.into_iter().flatten().next()
 }

@@ -1,5 +1,6 @@
 //! What is known of the world: learned by looks, kept by the driver alone, handed to every step by value.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,10 +120,26 @@ impl Seen {
         self.turn = Turn::seen(self.turn.take(), joining, joining.is_some_and(reached), observation.at);
         self.deaf_looks = if observation.is_deaf() { self.deaf_looks.saturating_add(1) } else { 0 };
         let port = observation.client_port();
-        let news = *self.view != observation.view || self.client_port != port;
-        self.view = Arc::new(observation.view.clone());
+        let mut view = observation.view.clone();
+        view.group = view.group.map(|group| group.named(&self.servers()));
+        let news = *self.view != view || self.client_port != port;
+        self.view = Arc::new(view);
         self.client_port = port;
         news
+    }
+
+    /// The names of all servers that this forest may have had.
+    fn servers(&self) -> BTreeSet<String> {
+        let Some(secrets) = self.secrets.as_ref().map(|read| &read.secrets) else { return BTreeSet::new() };
+        let record = secrets.record();
+        let nodes = self.registry.iter().flat_map(|read| read.registry.every_node());
+        let keepers = record.iter().flat_map(|record| {
+            let duty = record.witness.as_ref().map(|duty| duty.node.clone());
+            duty.into_iter().chain([record.founder.clone()])
+        });
+        let mut names: BTreeSet<String> = nodes.chain(keepers).collect();
+        names.extend(secrets.witnesses(names.iter().map(String::as_str)).collect::<Vec<_>>());
+        names
     }
 
     /// Takes a fact in.

@@ -162,10 +162,17 @@ impl EngineStep {
     fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
         let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        let said = self.last().loaded.is(pid, &planned.text);
+        let mut last = self.last();
+        if last.loaded.knows(pid) {
+            return (reloads && !last.loaded.is(pid, &planned.text)).then_some(pid);
+        }
+        // Only until it is known once: clocks are set, and then they tell nothing.
         let since = seen.view.loaded.zip(planned.written_at());
         let later = since.is_some_and(|(loaded, written)| loaded >= written + FILE_CLOCK);
-        (reloads && !said && !later).then_some(pid)
+        if later {
+            last.loaded.note(pid, planned.text.clone());
+        }
+        (reloads && !later).then_some(pid)
     }
 
     /// The running server, where it is deaf to the meta leader. nats-server 2.9, once reloaded, takes no note of
@@ -220,10 +227,18 @@ impl EngineStep {
             }
             Wanted::Run(run) => run,
         };
-        if run.ends_turn {
+        let ends_turn = run.ends_turn;
+        let done = self.run_by(run, &seen).await;
+        if ends_turn {
+            // Last: a share that cannot be written must not keep the engine from its peers.
             let node = self.settings.node.clone();
             self.turn(&seen, move |secrets| secrets.end_turn(&node)).await?;
         }
+        done
+    }
+
+    /// Brings the engine to run by this plan, tested, written and read.
+    async fn run_by(&self, run: Run, seen: &Seen) -> Result<String, Fault> {
         let step = self.clone();
         let (run, draft) = off_thread(move || step.prepare(run)).await?;
         let planned = run.planned;
@@ -245,13 +260,18 @@ impl EngineStep {
             self.run(&planned);
             return self.restart(&seen, pid).await;
         }
-        let unread = self.unread(&seen, &planned).or_else(|| self.deaf(&seen));
+        let (step, known, plan) = (self.clone(), seen.clone(), planned.clone());
+        let unread = off_thread(move || {
+            let pid = step.unread(&known, &plan).or_else(|| step.deaf(&known));
+            Ok(match pid {
+                Some(pid) if step.started(&plan).fits(pid)? => Some(pid),
+                _ => None,
+            })
+        });
+        let unread = unread.await?;
         let done = format!("the engine is to run by {}", planned.file.display());
         self.run(&planned);
         let Some(pid) = unread else { return Ok(done) };
-        if !self.started(&planned).fits(pid)? {
-            return Ok(done);
-        }
         self.last().reloaded = Some(Instant::now());
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
         self.last().loaded.note(pid, planned.text);
@@ -377,6 +397,9 @@ fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted,
     match (&situation.plan.engine, &situation.record) {
         (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
         (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
+        (EnginePlan::Yield(node), _) => Ok(Wanted::Stop(format!(
+            "it is {node}'s turn to join the group, and this one has not joined yet"
+        ))),
         (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
         (EnginePlan::Run, Some(record)) => {
             let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));

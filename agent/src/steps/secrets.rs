@@ -15,6 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::disk::off_thread;
 use super::registry::{READ, Registrar};
 use super::share::hung;
 use crate::cluster::machine::{SecretsDue, secrets_due};
@@ -139,7 +140,7 @@ impl SecretsKeeper {
             return Err(Fault::new(Reason::SecretsMissing, "the share's directory is not known yet")).into();
         };
         match self.read(dir).await {
-            Ok(secrets) if secrets.record().is_some() => self.stands(secrets),
+            Ok(secrets) if secrets.record().is_some() => self.stands(secrets).await,
             Ok(_) => self.missing().into(),
             Err(result) => result.into(),
         }
@@ -168,14 +169,17 @@ impl SecretsKeeper {
         Ok(Look::Differs(Fault::new(Reason::SecretsMissing, format!("{file} is not there yet"))))
     }
 
-    fn stands(&self, secrets: Secrets) -> Looked {
-        let text = secrets.render();
-        if self.writes && std::fs::read(&self.kept).is_ok_and(|found| found == text.as_bytes()) {
-            // Kept already.
-        } else if self.writes
-            && let Err(err) = put(&self.kept, text.as_bytes(), 0o600)
-        {
-            tracing::warn!("{}; a boot without the share would find no credentials", chain(&err));
+    async fn stands(&self, secrets: Secrets) -> Looked {
+        if self.writes {
+            let (kept, text) = (self.kept.clone(), secrets.render());
+            let keep = move || match std::fs::read(&kept) {
+                Ok(found) if found == text.as_bytes() => Ok(()),
+                _ => put(&kept, text.as_bytes(), 0o600)
+                    .map_err(|err| Fault::new(Reason::StateDir, chain(&err))),
+            };
+            if let Err(fault) = off_thread(keep).await {
+                tracing::warn!("{}; a boot without the share would find no credentials", fault.message);
+            }
         }
         let founder = secrets.record().map_or(String::new(), |record| record.founder.clone());
         let read = SecretsRead { secrets, at: Some(Instant::now()) };

@@ -1,5 +1,6 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::companion::{Companion, Destination};
-use crate::cluster::machine::WitnessPlan;
+use crate::cluster::machine::{WitnessPlan, enough};
 use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
 use crate::cluster::strays;
@@ -217,7 +218,8 @@ impl WitnessStep {
             WitnessPlan::Remove(duty) => self.order(&situation, &seen, Order::Remove, &duty.name).await,
             WitnessPlan::Stop(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
             WitnessPlan::Discharge(duty) if seen.witness.stopped => {
-                self.delete_stores().await?;
+                // First the record: a name whose store is gone must never be started again. The store goes then,
+                // as that of any witness that has no place here.
                 let name = duty.name.clone();
                 self.record(&seen, move |secrets| {
                     secrets.discharge_witness(&name).or_else(|| secrets.discharge_left_witness(&name))
@@ -327,14 +329,17 @@ impl WitnessStep {
         name: &str,
     ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let give = |client: Client| order.give(client, name.to_owned()).boxed();
+        let nodes = situation.nodes.clone();
+        let give = |client: Client| order.give(client, name.to_owned(), nodes.clone()).boxed();
         let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
             let mut link = self.link.lock().await;
             let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
             give(client).await.map_err(failed)?;
             ""
         } else {
-            self.companion.carry(self.destination(situation, seen)?, give).await?;
+            let destination = self.destination(situation, seen)?;
+            self.fetch(seen).await?;
+            self.companion.carry(destination, give).await?;
             ", by a companion"
         };
         Ok(match order {
@@ -387,11 +392,18 @@ enum Order {
 }
 
 impl Order {
-    /// Gives it, about the server `name`.
-    async fn give(self, client: Client, name: String) -> Result<(), Unanswered> {
+    /// Gives it, about the server `name`. What was seen may be a poll interval old: nobody is taken out that leads
+    /// by now, or that one of the real `nodes` cannot be without.
+    async fn give(self, client: Client, name: String, nodes: BTreeSet<String>) -> Result<(), Unanswered> {
+        let refused = |why: &str| Unanswered { what: format!("taking {name} out"), why: why.to_owned() };
         match self {
             Self::StepDown => sys::step_down(&client, ORDER).await,
-            Self::Remove => sys::remove(&client, &name, ORDER).await,
+            Self::Remove => match sys::group(&client, ORDER).await?.map(|group| group.named(&nodes)) {
+                None => Err(refused("no meta leader answers")),
+                Some(group) if group.leader == name => Err(refused("it leads the group by now")),
+                Some(group) if !enough(&nodes, &group) => Err(refused("not all nodes are current")),
+                Some(_) => sys::remove(&client, &name, ORDER).await,
+            },
         }
     }
 }

@@ -63,6 +63,24 @@ async fn remove(api: &Hetzner, mark: &Mark, step: Removal) -> Result<Vec<Action>
     }
 }
 
+/// Deletes these servers.
+///
+/// # Errors
+/// [`ApiError`], once all have been tried.
+pub async fn discard(api: &Hetzner, servers: &[u64], limit: Duration) -> Result<(), ApiError> {
+    let results = join_all(servers.iter().map(|server| api.delete_server(*server))).await;
+    let (mut actions, mut failure) = (Vec::new(), None);
+    for result in results {
+        match result {
+            Ok(action) => actions.extend(action),
+            Err(err) => failure = failure.or(Some(err)),
+        }
+    }
+    let ended = api.ended(actions, limit).await?;
+    let failure = failure.or_else(|| ended.values().find_map(Action::failure));
+    failure.map_or(Ok(()), Err)
+}
+
 /// Deletes the keys that morpheus uploaded, if none of its servers is left in the project.
 ///
 /// # Errors

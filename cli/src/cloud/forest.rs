@@ -1,7 +1,7 @@
 //! A forest in the cloud from its first record to its last: what stands where when a command is cut short.
 //!
 //! Planting: the record, then firewall and groups, then servers. Tearing down: tombstones, servers, entries, secrets,
-//! and last the record, which alone knows what the forest's things are called.
+//! programs, and last the record, which alone knows what the forest's things are called.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::labels::rules;
 use super::offers::Offer;
 use super::plan::{PublicKey, Wish};
 use super::raise::Raising;
-use super::record::{self, Change, Plan, Request, Worker};
+use super::record::{self, Change, Plan, Request, Shelved, Worker};
 use crate::failure::Failure;
 use crate::hetzner::Hetzner;
 use crate::hetzner::wire::Server;
@@ -43,6 +43,10 @@ pub trait Ledger {
     /// # Errors
     /// [`Failure`]
     fn forget_secrets(&self, forest: &ForestId) -> Result<(), Failure>;
+
+    /// Takes those programs away that no forest of `registry` runs. Called under the lease: a forest that is just
+    /// being recorded is seen, or finds them gone.
+    fn sweep(&self, registry: &Registry, files: &[Shelved]);
 }
 
 /// What new servers are made with.
@@ -82,6 +86,25 @@ impl Cloud<'_> {
         self.change(|registry| record::grow(registry, forest, count, &Worker::current()))
     }
 
+    /// The same, unless somebody has grown it since it was last grown at `seen`; then there are no nodes.
+    ///
+    /// # Errors
+    /// As [`Self::grow`].
+    pub fn grow_unless_grown(
+        &self,
+        forest: &ForestId,
+        count: u8,
+        seen: Option<&str>,
+    ) -> Result<(Plan, Vec<NodeId>), Failure> {
+        self.change(|registry| {
+            let plan = record::live(registry, forest)?;
+            match plan.grown_at.as_deref() == seen {
+                true => record::grow(registry, forest, count, &Worker::current()),
+                false => Ok((None, plan, Vec::new())),
+            }
+        })
+    }
+
     /// Makes the servers of these nodes, as far as they are missing.
     ///
     /// # Errors
@@ -115,7 +138,12 @@ impl Cloud<'_> {
         drop_keys(self.api).await?;
         self.ledger.update(&mut |registry| Ok(record::clear(registry, forest, Timestamp::now())))?;
         self.ledger.forget_secrets(forest)?;
-        self.ledger.update(&mut |registry| Ok(remove_forest(registry, forest, Timestamp::now())))
+        let files: Vec<Shelved> = plan.programs.iter().flat_map(|programs| programs.all().cloned()).collect();
+        self.ledger.update(&mut |registry| {
+            let next = remove_forest(registry, forest, Timestamp::now());
+            self.ledger.sweep(next.as_ref().unwrap_or(registry), &files);
+            Ok(next)
+        })
     }
 
     fn change(

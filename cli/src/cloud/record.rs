@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use super::labels::Mark;
 use crate::args::node_name;
+use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::record::{Status, size};
 
@@ -43,6 +44,44 @@ pub struct Plan {
     /// Those that were not yet seen healthy.
     #[serde(default)]
     pub pending: Vec<Pending>,
+    /// What its nodes run.
+    #[serde(default)]
+    pub programs: Option<Programs>,
+    /// When nodes were added last, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_at: Option<String>,
+}
+
+/// What the nodes of a forest run, as it lies on the share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programs {
+    /// For which machines, in the words of compilers.
+    pub architecture: String,
+    /// forest-agent.
+    pub agent: Shelved,
+    /// What the engine is.
+    pub engine_kind: EngineKind,
+    /// The engine.
+    pub engine: Shelved,
+    /// The nats-server of the witness, where the engine is none itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Shelved>,
+}
+
+/// A program on the share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shelved {
+    /// Its name in `bin/`.
+    pub file: String,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Programs {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Shelved> {
+        [&self.agent, &self.engine].into_iter().chain(&self.witness)
+    }
 }
 
 /// A node that is being made.
@@ -83,6 +122,8 @@ pub struct Request {
     pub location: String,
     /// The mark of a new planting.
     pub planting: String,
+    /// What the nodes are to run; what is recorded already goes before it.
+    pub programs: Option<Programs>,
 }
 
 impl Plan {
@@ -98,6 +139,12 @@ impl Plan {
     #[must_use]
     pub fn mark(&self, forest: &ForestId) -> Mark {
         Mark { forest: forest.clone(), planting: self.planting.clone() }
+    }
+
+    /// Is somebody at work on this node?
+    #[must_use]
+    pub fn in_work(&self, node: &NodeId, worker: &Worker) -> bool {
+        self.pending.iter().any(|pending| pending.id == *node && !pending.is_left(worker))
     }
 
     /// Adds `count` members that `worker` makes; their ids.
@@ -148,10 +195,18 @@ pub fn plant(
     request: &Request,
     worker: &Worker,
 ) -> Result<Change, Failure> {
-    let plan = match (registry.forest(forest), Plan::find(registry, forest)) {
+    let mut plan = match (registry.forest(forest), Plan::find(registry, forest)) {
         (None, _) => {
             let (status, planting) = (Status::Planting, request.planting.clone());
-            let mut plan = Plan { status, planting, next_node: 1, members: Vec::new(), pending: Vec::new() };
+            let mut plan = Plan {
+                status,
+                planting,
+                next_node: 1,
+                members: Vec::new(),
+                pending: Vec::new(),
+                programs: None,
+                grown_at: None,
+            };
             plan.add(forest, usize::from(request.count), worker)?;
             plan
         }
@@ -163,6 +218,7 @@ pub fn plant(
         }
         (Some(_), plan) => return Err(taken(forest, plan.as_ref())),
     };
+    plan.programs = plan.programs.or_else(|| request.programs.clone());
     let next = edit_forest(registry, forest, worker.now, |record| {
         let texts = [("provider", PROVIDER), ("location", &request.location), ("size", size(request.count))];
         for (key, text) in texts {
@@ -188,6 +244,9 @@ pub fn grow(registry: &Registry, forest: &ForestId, count: u8, worker: &Worker) 
     }
     let more = usize::from(count).saturating_sub(nodes.len());
     nodes.extend(plan.add(forest, more, worker)?);
+    if !nodes.is_empty() {
+        plan.grown_at = Some(rfc3339(worker.now));
+    }
     Ok((edit_forest(registry, forest, worker.now, |record| plan.write(record)), plan, nodes))
 }
 
@@ -217,6 +276,52 @@ pub fn settle(
         plan.status = Status::Active;
     }
     edit_forest(registry, forest, now, |record| plan.write(record))
+}
+
+/// The registry in which `nodes` are worked on once more, as if they were new: their machines are gone.
+///
+/// # Errors
+/// [`Failure`] where the forest is gone or half torn down.
+pub fn renew(
+    registry: &Registry,
+    forest: &ForestId,
+    nodes: &[NodeId],
+    worker: &Worker,
+) -> Result<Change, Failure> {
+    let mut plan = live(registry, forest)?;
+    let lost: Vec<NodeId> = plan.members.iter().filter(|node| nodes.contains(node)).cloned().collect();
+    plan.pending.retain(|pending| !lost.contains(&pending.id));
+    plan.pending.extend(lost.iter().map(|node| worker.takes(node.clone())));
+    Ok((edit_forest(registry, forest, worker.now, |record| plan.write(record)), plan, lost))
+}
+
+/// The registry without the entries of `nodes`, none of which registers again.
+#[must_use]
+pub fn drop_entries(
+    registry: &Registry,
+    forest: &ForestId,
+    nodes: &[NodeId],
+    now: Timestamp,
+) -> Option<Registry> {
+    let buried =
+        fold(registry, None, nodes.iter().cloned(), |registry, node| tombstone(registry, forest, node, now));
+    fold(registry, buried, nodes.iter().cloned(), |registry, node| remove_entry(registry, forest, node, now))
+}
+
+/// Those of `files` that no forest of the registry runs.
+#[must_use]
+pub fn unused(registry: &Registry, files: &[Shelved]) -> Vec<Shelved> {
+    let forests = registry.forest_names().into_iter().filter_map(|name| name.parse::<ForestId>().ok());
+    let plans: Vec<Plan> = forests.filter_map(|forest| Plan::find(registry, &forest)).collect();
+    let used: Vec<&Shelved> = plans.iter().flat_map(|plan| &plan.programs).flat_map(Programs::all).collect();
+    files.iter().filter(|file| !used.iter().any(|used| used.file == file.file)).cloned().collect()
+}
+
+/// How many nodes all forests in the cloud have: each holds a connection to the share.
+#[must_use]
+pub fn connections(registry: &Registry) -> usize {
+    let forests = registry.forest_names().into_iter().filter_map(|name| name.parse::<ForestId>().ok());
+    forests.filter_map(|forest| Plan::find(registry, &forest)).map(|plan| plan.members.len()).sum()
 }
 
 /// The registry in which the forest is being torn down: no node of it registers any more.

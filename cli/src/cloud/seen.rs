@@ -3,7 +3,7 @@
 use futures::try_join;
 
 use super::labels::Mark;
-use crate::hetzner::wire::{Firewall, PlacementGroup, Server, SshKey};
+use crate::hetzner::wire::{Firewall, Labels, PlacementGroup, Server, SshKey};
 use crate::hetzner::{ApiError, Hetzner};
 
 /// Everything with the forest's label, and all keys of the project.
@@ -48,11 +48,20 @@ impl Seen {
     /// The names of what bears the forest's label and is of another planting.
     #[must_use]
     pub fn strangers(&self, mark: &Mark) -> Vec<String> {
+        self.all().filter(|(labels, _)| !mark.is_on(labels)).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// The names of everything of the forest.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.all().map(|(_, name)| name.clone()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Labels, &String)> {
         let servers = self.servers.iter().map(|server| (&server.labels, &server.name));
         let firewalls = self.firewalls.iter().map(|firewall| (&firewall.labels, &firewall.name));
         let groups = self.groups.iter().map(|group| (&group.labels, &group.name));
-        let all = servers.chain(firewalls).chain(groups);
-        all.filter(|(labels, _)| !mark.is_on(labels)).map(|(_, name)| name.clone()).collect()
+        servers.chain(firewalls).chain(groups)
     }
 
     /// Is there anything of the forest?

@@ -1,7 +1,5 @@
 //! `morpheus grow`: how loaded a forest is; more nodes; dead agents started.
 
-use std::time::Duration;
-
 use forest_core::health::Status;
 use jiff::Timestamp;
 
@@ -11,21 +9,18 @@ use crate::config::EngineKind;
 use crate::failure::Failure;
 use crate::local::grow::Wish;
 use crate::local::plant::Raised;
-use crate::local::ready::complaint;
 use crate::local::record::Forest;
 use crate::local::{Local, record, targets};
-use crate::probe::Look;
 use crate::report::{self, GrowReport};
 use crate::ui::{Done, Ui, counted, note};
 
-pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(&args.forest)?;
+pub(super) async fn run(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> Result<Done, Failure> {
     let add = match args.nodes {
         Some(count) => count,
-        None => due(local, &forest, args, ui).await,
+        None => due(local, forest, args, ui).await,
     };
     let raised = if add > 0 || args.repair {
-        let limit = Duration::from_secs(args.timeout.seconds);
+        let limit = args.timeout.local();
         let wish = Wish { add, repair: args.repair, limit };
         Some(local.grow(&forest.id, wish, &mut ui.progress()).await?)
     } else {
@@ -38,7 +33,7 @@ pub(super) async fn run(local: &Local, args: &Grow, ui: &Ui) -> Result<Done, Fai
     let looks = local.http.look(&targets(&plan)).await;
     let mut report = report::grow(&args.forest, &looks, args.threshold);
     report.added = added(raised.as_ref());
-    let text = text(&report, &looks);
+    let text = text(&report);
     let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
     Ok(Done { always_json: args.auto, ..done })
 }
@@ -59,8 +54,7 @@ async fn due(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) -> u8 {
         return 0;
     }
     if !args.auto {
-        let load = format!("{} % CPU on average, above {} %", report.avg_cpu_percent, report.threshold);
-        return u8::from(ui.ask(&format!("{load}: add a node to {}?", args.forest)));
+        return u8::from(ui.ask(&question(&report)));
     }
     match report::cooling(forest.plan.grown_at, args.cooldown, Timestamp::now()) {
         None => 1,
@@ -84,8 +78,13 @@ fn added(raised: Option<&Raised>) -> Vec<String> {
         .collect()
 }
 
-fn text(report: &GrowReport, looks: &[Look]) -> String {
-    let rows = report.nodes.iter().zip(looks).map(|(node, look)| {
+/// What a person is asked once the load is high.
+pub(super) fn question(report: &GrowReport) -> String {
+    format!("{}: add a node to {}?", report.reasons.first().map_or("", String::as_str), report.forest_id)
+}
+
+pub(super) fn text(report: &GrowReport) -> String {
+    let rows = report.nodes.iter().map(|node| {
         vec![
             node.node_id.clone(),
             node.ip.clone(),
@@ -93,30 +92,24 @@ fn text(report: &GrowReport, looks: &[Look]) -> String {
             or_dash(node.cpu_percent),
             or_dash(node.mem_mb),
             or_dash(node.connections),
-            node.error.clone().or_else(|| ill(look)).unwrap_or_default(),
+            node.error.clone().unwrap_or_default(),
         ]
     });
     let table = table(&["node", "address", "health", "cpu %", "mem MB", "clients", ""], rows);
-    let load = if report.cpu_high { "above" } else { "not above" };
     let mut text = format!(
-        "{table}\n\n{} of {} answer; {}, the agents' own among them; on average {} % CPU ({load} {} %), {} MB",
+        "{table}\n\n{} of {} answer; {}, the agents' own among them; {} MB on average",
         report.reachable_nodes,
         counted(report.total_nodes, "node"),
         counted(usize::try_from(report.total_connections).unwrap_or(usize::MAX), "client"),
-        report.avg_cpu_percent,
-        report.threshold,
         report.avg_mem_mb,
     );
+    for reason in &report.reasons {
+        text.push_str(&format!("\n- {reason}"));
+    }
     if report.cpu_high {
         text.push_str(&format!("\nthe load is high: morpheus grow {} --nodes 1", report.forest_id));
     }
     text
-}
-
-/// Why a node that answers is not well.
-fn ill(look: &Look) -> Option<String> {
-    let health = look.health.as_ref().ok()?;
-    (health.report.status != Status::Pass).then(|| complaint(&health.report))
 }
 
 /// The word for a status.

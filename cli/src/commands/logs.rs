@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::args;
 use crate::failure::Failure;
 use crate::local::logs::{Line, since};
+use crate::local::record::Forest;
 use crate::local::{Local, unknown};
 use crate::ui::{Done, Ui};
 
 /// Prints line by line; as JSON, one object a line.
-pub(super) async fn run(local: &Local, args: &args::Logs, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(&args.forest)?;
+pub(super) async fn run(local: &Local, forest: &Forest, args: &args::Logs, ui: &Ui) -> Result<Done, Failure> {
     let mut nodes: Vec<NodeId> = forest.plan.members.iter().map(|member| member.id.clone()).collect();
     if let Some(name) = &args.node {
         let all: Vec<String> = nodes.iter().map(ToString::to_string).collect();
@@ -49,6 +49,6 @@ fn as_json(line: &Line) -> Value {
 }
 
 /// Everything was printed already.
-fn quiet() -> Done {
+pub(super) fn quiet() -> Done {
     Done::new(Value::Null, "")
 }

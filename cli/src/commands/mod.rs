@@ -1,10 +1,14 @@
 //! The commands: each takes its arguments and says what came of it.
 
+mod check;
+mod cloud;
 mod config;
+mod connect;
 mod grow;
 mod logs;
 mod plant;
 mod remote;
+mod resolve;
 mod shrink;
 mod table;
 mod teardown;
@@ -18,8 +22,8 @@ use serde_json::Value;
 use crate::args::{Cli, Command};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::local::Local;
 use crate::ui::{Done, Ui};
+use resolve::Resolved;
 
 /// Runs the command.
 ///
@@ -27,21 +31,50 @@ use crate::ui::{Done, Ui};
 /// [`Failure`], whose exit code is the process's.
 pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> {
     let named = cli.global.config.as_deref();
-    let local = || Local::open(env);
+    let resolve = |forest: &str| resolve::resolve(forest, named, env);
     match cli.command {
         Command::Plant(args) => plant::run(&args, named, env, ui).await,
-        Command::Grow(args) => grow::run(&local()?, &args, ui).await,
-        Command::Upgrade(args) => upgrade::run(&local()?, &args, ui).await,
-        Command::Shrink(args) => shrink::run(&local()?, &args, ui).await,
-        Command::Teardown { forest } => teardown::run(&local()?, &forest, ui).await,
-        Command::List => view::list(&local()?, remote::store(named, env)?.as_ref()),
-        Command::Status { forest } => view::status(&local()?, || remote::store(named, env), &forest).await,
-        Command::Logs(args) => logs::run(&local()?, &args, ui).await,
+        Command::Grow(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => grow::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(there) => cloud::grow::run(&there, &args, named, env, ui).await,
+        },
+        Command::Upgrade(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => upgrade::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(_) => Err(on_the_node(&args.forest, "upgrades", "restart")),
+        },
+        Command::Shrink(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => shrink::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(_) => Err(on_the_node(&args.forest, "shrinks", "leave")),
+        },
+        Command::Teardown { forest } => match resolve(&forest)? {
+            Resolved::Local(local, forest) => teardown::run(&local, &forest, ui).await,
+            Resolved::Remote(there) => cloud::teardown::run(&there, named, env, ui).await,
+        },
+        Command::List => view::list(resolve::local(env)?.as_ref(), remote::store(named, env)?.as_ref()),
+        Command::Status { forest } => match resolve(&forest)? {
+            Resolved::Local(local, forest) => view::status(&local, &forest).await,
+            Resolved::Remote(there) => view::remote_status(&there, named, env).await,
+        },
+        Command::Logs(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => logs::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(there) => cloud::logs::run(&there, &args, named, env, ui).await,
+        },
+        Command::Connect(args) => connect::run(resolve(&args.forest)?, &args, named, env, ui).await,
+        Command::Check { part } => check::run(part, named, env).await,
         Command::Init => config::init(named, env),
         Command::Config(args) => config::run(&args, named, env),
         Command::Completions { shell } => completions(shell),
         Command::Detach { .. } => Err(Failure::new(Reason::Usage, "detach stands at main alone")),
     }
+}
+
+/// What this version does for forests on this machine alone.
+fn on_the_node(forest: &str, does: &str, command: &str) -> Failure {
+    let message = format!(
+        "this version {does} forests on this machine alone, and {forest} is elsewhere: run `forest-agent {command}` on the \
+         node itself"
+    );
+    Failure::new(Reason::NotSupported, message)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {

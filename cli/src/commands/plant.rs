@@ -1,10 +1,10 @@
 //! `morpheus plant`
 
 use std::path::Path;
-use std::time::Duration;
 
 use forest_core::reason::Reason;
 
+use super::cloud;
 use super::table::table;
 use crate::args::{Plant, Word};
 use crate::config::{Config, Provider, find};
@@ -30,10 +30,7 @@ pub(super) async fn run(
     let count = count(size, args.nodes)?;
     match place.or(config.provider) {
         Some(Provider::Local) => {}
-        Some(Provider::Hetzner) => {
-            let message = "this version plants local forests only: morpheus plant local";
-            return Err(Failure::new(Reason::NotSupported, message));
-        }
+        Some(Provider::Hetzner) => return cloud::plant::run(args, count, named, env, ui).await,
         None => return Err(Failure::new(Reason::Usage, BOTH_WAYS)),
     }
     let local = Local::open(env)?;
@@ -41,7 +38,7 @@ pub(super) async fn run(
         name: args.name.clone(),
         count,
         programs: programs::find(&args.programs, &config.engine, count, env)?,
-        limit: Duration::from_secs(args.timeout.seconds),
+        limit: args.timeout.local(),
     };
     if args.dry_run {
         let (forest, plan) = local.preview(&order)?;
@@ -115,7 +112,13 @@ fn report(forest: &str, plan: &Plan, status: impl Fn(&forest_core::id::NodeId) -
         ip: member.ip.to_string(),
         status: status(&member.id),
     });
-    ActionReport { forest_id: forest.to_owned(), action: "plant", nodes: nodes.collect(), error: None }
+    ActionReport {
+        forest_id: forest.to_owned(),
+        action: "plant",
+        nodes: nodes.collect(),
+        error: None,
+        plan: None,
+    }
 }
 
 /// The nodes of a report, for people.

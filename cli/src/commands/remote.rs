@@ -30,24 +30,21 @@ pub(super) struct Remote {
     pub(super) orphans: Vec<Orphan>,
 }
 
-/// The forest `name`, if the registry has a record or an entry of it.
-pub(super) fn find_forest(registry: &Registry, name: &str) -> Option<Remote> {
-    let id: ForestId = name.parse().ok()?;
-    let (record, entries) = (registry.forest(&id), registry.entries(&id));
-    if record.is_none() && entries.is_empty() {
-        return None;
-    }
+/// The forest `id` of the registry.
+pub(super) fn find_forest(registry: &Registry, id: &ForestId) -> Remote {
+    let (record, entries) = (registry.forest(id), registry.entries(id));
     let provider = record.and_then(|record| record.get("provider")).and_then(Value::as_str);
     let asked: Vec<Option<Target>> = entries.iter().map(target).collect();
     let lost = entries.iter().zip(&asked).filter(|(_, target)| target.is_none());
-    Some(Remote {
+    Remote {
         provider: provider.unwrap_or("unknown").to_owned(),
         orphans: lost.map(|(entry, _)| Orphan { kind: "entry", id: entry.id.clone() }).collect(),
         targets: asked.into_iter().flatten().collect(),
-    })
+    }
 }
 
-fn target(entry: &Entry) -> Option<Target> {
+/// Where the node of an entry is asked.
+pub(super) fn target(entry: &Entry) -> Option<Target> {
     Some(Target {
         node: entry.id.parse().ok()?,
         ip: entry.ip.parse().ok()?,
@@ -67,15 +64,14 @@ mod tests {
         let text = r#"{"forests":{"elm":{"provider":"hetzner"}},"nodes":{"grove":[
             {"id":"grove-node-1","ip":"fd00::1","metadata":{"health_port":"9"}},{"id":"x","ip":"nowhere"}]}}"#;
         let registry = Registry::parse(text.as_bytes()).unwrap();
-        let grove = find_forest(&registry, "grove").unwrap();
+        let grove = find_forest(&registry, &"grove".parse().unwrap());
         assert_eq!(grove.provider, "unknown");
         assert_eq!(
             (grove.targets.len(), grove.targets[0].health_port, grove.targets[0].monitor_port),
             (1, 9, 8222)
         );
         assert_eq!(grove.orphans, [Orphan { kind: "entry", id: "x".to_owned() }]);
-        let elm = find_forest(&registry, "elm").unwrap();
+        let elm = find_forest(&registry, &"elm".parse().unwrap());
         assert_eq!((elm.provider.as_str(), elm.targets.len()), ("hetzner", 0));
-        assert_eq!(find_forest(&registry, "oak"), None);
     }
 }

@@ -4,11 +4,11 @@ use super::plant;
 use crate::args::Shrink;
 use crate::failure::Failure;
 use crate::local::Local;
+use crate::local::record::Forest;
 use crate::report::{ActionReport, NodeAction};
 use crate::ui::{Done, Ui, counted};
 
-pub(super) async fn run(local: &Local, args: &Shrink, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(&args.forest)?;
+pub(super) async fn run(local: &Local, forest: &Forest, args: &Shrink, ui: &Ui) -> Result<Done, Failure> {
     let (name, nodes) = (&args.forest, counted(args.nodes.len(), "node"));
     let loss = if args.force { ", with whatever only they have" } else { "" };
     ui.confirm(&format!("{nodes} will leave forest {name} for good{loss}"), name)?;
@@ -27,6 +27,7 @@ pub(super) async fn run(local: &Local, args: &Shrink, ui: &Ui) -> Result<Done, F
             })
             .collect(),
         error: problem.as_ref().map(Failure::json),
+        plan: None,
     };
     let mut text = plant::nodes(&report);
     if !shrunk.lost.is_empty() {

@@ -5,12 +5,13 @@ use forest_core::reason::Reason;
 use super::plant;
 use crate::failure::Failure;
 use crate::local::Local;
+use crate::local::record::Forest;
 use crate::local::teardown::Fate;
 use crate::report::{ActionReport, NodeAction};
 use crate::ui::{Done, Ui, counted};
 
-pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(name)?;
+pub(super) async fn run(local: &Local, forest: &Forest, ui: &Ui) -> Result<Done, Failure> {
+    let name = forest.id.as_str();
     let nodes = counted(forest.plan.members.len(), "node");
     ui.confirm(&format!("forest {name} and the data of its {nodes} will be gone for good"), name)?;
     let fates = local.teardown(&forest.id, &mut ui.progress()).await?;
@@ -28,6 +29,7 @@ pub(super) async fn run(local: &Local, name: &str, ui: &Ui) -> Result<Done, Fail
             })
             .collect(),
         error: problem.as_ref().map(Failure::json),
+        plan: None,
     };
     let text = match problem {
         None => format!("{name} is gone"),

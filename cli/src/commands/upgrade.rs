@@ -1,20 +1,17 @@
 //! `morpheus upgrade`
 
-use std::time::Duration;
-
 use forest_core::reason::Reason;
 
 use super::plant;
 use crate::args::Upgrade;
 use crate::failure::Failure;
-use crate::local::record::Programs;
+use crate::local::record::{Forest, Programs};
 use crate::local::teardown::Fate;
 use crate::local::{Local, programs};
 use crate::report::{ActionReport, NodeAction};
 use crate::ui::{Done, Ui, counted};
 
-pub(super) async fn run(local: &Local, args: &Upgrade, ui: &Ui) -> Result<Done, Failure> {
-    let forest = local.forest(&args.forest)?;
+pub(super) async fn run(local: &Local, forest: &Forest, args: &Upgrade, ui: &Ui) -> Result<Done, Failure> {
     if args.agent.is_none() && args.engine.is_none() {
         let message = "say what to upgrade: --agent FILE, --engine FILE, or both";
         return Err(Failure::new(Reason::Usage, message));
@@ -27,7 +24,7 @@ pub(super) async fn run(local: &Local, args: &Upgrade, ui: &Ui) -> Result<Done, 
         download: if engine.is_some() { None } else { before.download.clone() },
         ..before.clone()
     };
-    let limit = Duration::from_secs(args.timeout.seconds);
+    let limit = args.timeout.local();
     let fates = local.upgrade(&forest.id, &wanted, limit, &mut ui.progress()).await?;
     let all = forest.plan.members.len();
     let problem = fates.iter().find_map(|(node, _, end)| {
@@ -45,6 +42,7 @@ pub(super) async fn run(local: &Local, args: &Upgrade, ui: &Ui) -> Result<Done, 
             })
             .collect(),
         error: problem.as_ref().map(Failure::json),
+        plan: None,
     };
     Ok(Done::new(super::json(&report), plant::nodes(&report)).with_problem(problem))
 }

@@ -43,18 +43,26 @@ impl Default for Machine {
     }
 }
 
-/// `machine` and the token of the file at `path`.
+/// `machine` of the file at `path`.
 ///
 /// # Errors
 /// [`ConfigError`], with line and column.
-pub fn machine(path: &Path, env: &Environment) -> Result<(Machine, Option<SecretString>), ConfigError> {
+pub fn machine(path: &Path, env: &Environment) -> Result<Machine, ConfigError> {
+    with_root(path, |root| settings(&root.section("machine")?, env))
+}
+
+/// The API token of the file at `path`; `None`: none is written there, or HCLOUD_TOKEN goes before it.
+///
+/// # Errors
+/// [`ConfigError`], with line and column.
+pub fn token(path: &Path, env: &Environment) -> Result<Option<SecretString>, ConfigError> {
+    with_root(path, |root| configured_token(root, env))
+}
+
+fn with_root<T>(path: &Path, read: impl Fn(&Table<'_>) -> Result<T, Problem>) -> Result<T, ConfigError> {
     let text = forest_core::yaml::load(path)?;
-    let read = || -> Result<_, Problem> {
-        let node = raw::read(&text)?;
-        let root = Table::root(&node, &VOCABULARY)?;
-        Ok((settings(&root.section("machine")?, env)?, token(&root, env)?))
-    };
-    read().map_err(|problem| ConfigError::invalid(path, problem))
+    let found = raw::read(&text).and_then(|node| read(&Table::root(&node, &VOCABULARY)?));
+    found.map_err(|problem| ConfigError::invalid(path, problem))
 }
 
 fn settings(machine: &Table<'_>, env: &Environment) -> Result<Machine, Problem> {
@@ -80,7 +88,7 @@ fn settings(machine: &Table<'_>, env: &Environment) -> Result<Machine, Problem> 
 }
 
 /// HCLOUD_TOKEN goes before it, and then the file's may be a variable that is not set.
-fn token(root: &Table<'_>, env: &Environment) -> Result<Option<SecretString>, Problem> {
+fn configured_token(root: &Table<'_>, env: &Environment) -> Result<Option<SecretString>, Problem> {
     if env.get("HCLOUD_TOKEN").is_some() {
         return Ok(None);
     }
@@ -100,7 +108,7 @@ mod tests {
     fn read(env: &Environment) -> Result<(Machine, Option<SecretString>), ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), TEXT).unwrap();
-        machine(file.path(), env)
+        Ok((machine(file.path(), env)?, token(file.path(), env)?))
     }
 
     #[test]

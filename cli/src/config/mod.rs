@@ -18,7 +18,7 @@ use forest_core::yaml::{ConfigError, Field, Problem, Table};
 use url::Url;
 
 pub use find::{Found, find};
-pub use machine::{Machine, machine};
+pub use machine::{Machine, machine, token};
 pub use registry::RegistryAt;
 pub use show::{Shown, value, values};
 pub use vocabulary::{VOCABULARY, is_secret};

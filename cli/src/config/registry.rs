@@ -45,6 +45,50 @@ pub(super) fn parse(text: &str, env: &Environment) -> Result<Option<RegistryAt>,
     }
 }
 
+/// The share as the nodes mount it: the other door to the registry's directory.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// `//host/share/directory`
+    pub source: String,
+    /// The SMB user.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
+/// Where both doors of a StorageBox lead: the registry's place, who opens it, and the share of the nodes. `None`:
+/// the registry is on no StorageBox.
+///
+/// # Errors
+/// [`ConfigError`], with line and column.
+pub fn storage(path: &Path, env: &Environment) -> Result<Option<(Place, Login, Share)>, ConfigError> {
+    let text = forest_core::yaml::load(path)?;
+    both_doors(&text, env).map_err(|problem| ConfigError::invalid(path, problem))
+}
+
+pub(super) fn both_doors(text: &str, env: &Environment) -> Result<Option<(Place, Login, Share)>, Problem> {
+    let Some(RegistryAt::Storagebox(place, login)) = parse(text, env)? else {
+        return Ok(None);
+    };
+    let node = raw::read(text)?;
+    let table = Table::root(&node, &VOCABULARY)?.section("registry")?;
+    let host = table.get("storagebox_host").map(|field| expand::text(&field, env)).transpose()?;
+    let host = host.unwrap_or_else(|| place.host().to_owned());
+    let share = Share {
+        source: source(&host, &login.username, &place.folders()),
+        username: login.username.clone(),
+        password: login.password.clone(),
+    };
+    Ok(Some((place, login, share)))
+}
+
+/// The main account's share is called `backup`, a sub-account's like its user; what follows is the URL's directory.
+fn source(host: &str, username: &str, folders: &[String]) -> String {
+    let share = if username.contains("-sub") { username } else { "backup" };
+    let below: String = folders.iter().map(|folder| format!("/{folder}")).collect();
+    format!("//{host}/{share}{below}")
+}
+
 fn directory(table: &Table<'_>, env: &Environment) -> Result<Option<RegistryAt>, Problem> {
     let Some(field) = table.get("path") else {
         return Ok(None);

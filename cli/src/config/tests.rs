@@ -133,3 +133,21 @@ proptest! {
         let _ = edit::set(&text, "machine.provider", "local");
     }
 }
+
+#[test]
+fn both_doors_of_a_storage_box_open_the_same_directory() {
+    let source = |registry: &str| {
+        let text = format!("registry: {{ type: storagebox, password: x, {registry} }}");
+        let both = registry::both_doors(&text, &Environment::default()).unwrap().unwrap();
+        both.2.source
+    };
+    assert_eq!(
+        source("url: \"https://u1.example.org/morpheus/registry.json\", username: u1"),
+        "//u1.example.org/backup/morpheus"
+    );
+    assert_eq!(
+        source("url: \"https://x/a%20b/c/r.json\", username: u1-sub2, storagebox_host: u1-sub2.example.org"),
+        "//u1-sub2.example.org/u1-sub2/a b/c"
+    );
+    assert_eq!(source("url: \"https://x/registry.json\", username: u1"), "//x/backup");
+}

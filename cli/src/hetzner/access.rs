@@ -1,10 +1,13 @@
 //! Where the API is and what opens it: HCLOUD_ENDPOINT and HCLOUD_TOKEN as in Hetzner's own command line tool,
 //! else the configuration.
 
+use std::time::Duration;
+
 use forest_core::reason::Reason;
 use secrecy::SecretString;
 use url::{Host, Url};
 
+use super::transport::Timing;
 use crate::environment::Environment;
 use crate::failure::Failure;
 
@@ -74,6 +77,27 @@ impl Access {
     }
 }
 
+/// How long things take, with what HCLOUD_POLL_INTERVAL says, as in Hetzner's own command line tool: `500ms`, `2s`.
+///
+/// # Errors
+/// [`Failure`] where it is no such time.
+pub fn timing(env: &Environment) -> Result<Timing, Failure> {
+    let Some(text) = env.get("HCLOUD_POLL_INTERVAL") else {
+        return Ok(Timing::default());
+    };
+    let parsed = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => number.parse().ok().map(Duration::from_millis),
+        (None, Some(number)) => number.parse().ok().map(Duration::from_secs),
+        (None, None) => None,
+    };
+    let valid = parsed.filter(|poll| (Duration::from_millis(1)..=Duration::from_secs(60)).contains(poll));
+    valid.map(Timing::of_poll).ok_or_else(|| {
+        let message =
+            format!("HCLOUD_POLL_INTERVAL {} is no time from 1ms to 60s; write 500ms", text.escape_default());
+        Failure::new(Reason::ConfigInvalid, message)
+    })
+}
+
 /// Can it stand in a header?
 fn is_token(token: &SecretString) -> bool {
     use secrecy::ExposeSecret as _;
@@ -101,6 +125,17 @@ mod tests {
             ("http://127.0.0.1:9/v1", "file", true)
         );
         assert_eq!(find([("X", ""), ("Y", "")], None).unwrap_err().reason, Reason::HetznerNoToken);
+    }
+
+    #[test]
+    fn the_poll_interval_scales_every_wait() {
+        let of = |text: &str| timing(&Environment::from([("HCLOUD_POLL_INTERVAL", text)]));
+        let brisk = of("5ms").unwrap();
+        assert_eq!((brisk.poll.as_millis(), brisk.wait.as_millis()), (5, 10));
+        assert_eq!(of("2s").unwrap().poll.as_secs(), 2);
+        for wrong in ["0ms", "5", "soon", "61s", "-1s"] {
+            assert_eq!(of(wrong).unwrap_err().reason, Reason::ConfigInvalid, "{wrong}");
+        }
     }
 
     #[test]

@@ -55,12 +55,15 @@ impl Hetzner {
         Ok(Self { transport: Transport::new(access, timing)? })
     }
 
-    /// The servers with these labels.
+    /// The servers with these labels; all, where none are named.
     ///
     /// # Errors
     /// [`ApiError`]
     pub async fn servers(&self, selector: &str) -> Result<Vec<Server>, ApiError> {
-        self.list("servers", &[("label_selector", selector)]).await
+        match selector {
+            "" => self.list("servers", &[]).await,
+            _ => self.list("servers", &[("label_selector", selector)]).await,
+        }
     }
 
     /// The server with this name.

@@ -51,6 +51,20 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// With another time between two looks, and all waits as much shorter or longer.
+    #[must_use]
+    pub fn of_poll(poll: Duration) -> Self {
+        let standard = Self::default();
+        let scale = poll.as_secs_f64() / standard.poll.as_secs_f64();
+        Self {
+            request: standard.request,
+            wait: standard.wait.mul_f64(scale),
+            longest_wait: standard.longest_wait.mul_f64(scale),
+            poll,
+            locked_wait: standard.locked_wait.mul_f64(scale),
+        }
+    }
+
     /// Five more tries, and not by all clients at the same moment.
     fn backoff(&self) -> ExponentialBackoff {
         let builder = ExponentialBuilder::new().with_min_delay(self.wait).with_max_delay(self.longest_wait);

@@ -86,9 +86,19 @@ impl Server {
     /// The address at which the server is found: the first of its IPv6 network, else its IPv4.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        let v6 = self.public_net.ipv6.as_ref().and_then(|net| first_host(&net.ip));
-        let v4 = self.public_net.ipv4.as_ref().and_then(|net| net.ip.parse().ok());
-        v6.map(IpAddr::V6).or(v4)
+        self.address_v6().or(self.address_v4())
+    }
+
+    /// The first of its IPv6 network.
+    #[must_use]
+    pub fn address_v6(&self) -> Option<IpAddr> {
+        self.public_net.ipv6.as_ref().and_then(|net| first_host(&net.ip)).map(IpAddr::V6)
+    }
+
+    /// Its IPv4.
+    #[must_use]
+    pub fn address_v4(&self) -> Option<IpAddr> {
+        self.public_net.ipv4.as_ref().and_then(|net| net.ip.parse().ok())
     }
 }
 

@@ -111,7 +111,7 @@ fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, peers: usize
 }
 
 /// How many of its peers a node has not found in the registry yet: until then its checks say nothing of them.
-fn missing(report: &HealthReport, peers: usize) -> usize {
+pub(crate) fn missing(report: &HealthReport, peers: usize) -> usize {
     report.checks.peers_reachable[0].peers.as_ref().map_or(0, |known| peers.saturating_sub(known.len()))
 }
 
@@ -134,7 +134,7 @@ fn step(answer: &Result<HealthReport, String>, peers: usize, waited: Duration) -
 }
 
 /// What every start goes through for some seconds is no complaint yet: said in a few words.
-fn on_its_way(report: &HealthReport) -> Option<&'static str> {
+pub(crate) fn on_its_way(report: &HealthReport) -> Option<&'static str> {
     let reasons: Vec<_> =
         report.checks.iter().into_iter().filter_map(|(_, check)| check.reason.as_deref()).collect();
     [
@@ -151,7 +151,7 @@ fn on_its_way(report: &HealthReport) -> Option<&'static str> {
     .map(|(_, words)| words)
 }
 
-fn what_is_missing(report: &HealthReport, peers: usize) -> String {
+pub(crate) fn what_is_missing(report: &HealthReport, peers: usize) -> String {
     match (report.status, missing(report, peers)) {
         (Status::Pass, missing) if missing > 0 => {
             format!("{missing} of its {peers} peers not found in the registry yet")

@@ -140,6 +140,14 @@ impl WebDav {
         DoorError { op, path: url.to_string(), kind, source: err.into() }
     }
 
+    /// Does the server heed If-Match? Found out on the file at `path`, which may be overwritten.
+    ///
+    /// # Errors
+    /// [`DoorError`] where it cannot be written at all.
+    pub fn heeds_conditions(&self, path: &str) -> Result<bool, DoorError> {
+        self.honours(path, b"{}\n")
+    }
+
     /// Does the server honour If-Match? Found out once, on a staged file, which is filled if it does not.
     fn honours(&self, path: &str, bytes: &[u8]) -> Result<bool, DoorError> {
         if let Some(honours) = self.honours.get() {

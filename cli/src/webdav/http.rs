@@ -103,6 +103,7 @@ impl HttpError {
 }
 
 /// Who asks.
+#[derive(Clone)]
 pub struct Login {
     /// The user.
     pub username: String,

@@ -17,8 +17,10 @@ pub mod door;
 pub mod http;
 pub mod place;
 pub mod propfind;
+pub mod shelf;
 mod state;
 
 pub use door::WebDav;
 pub use http::{Answer, Client, Http, HttpError, Login, Request};
 pub use place::{Place, PlaceError};
+pub use shelf::Shelf;

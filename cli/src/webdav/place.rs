@@ -70,6 +70,18 @@ impl Place {
         &self.dir
     }
 
+    /// The names of the directories on the way to it, the outermost first.
+    #[must_use]
+    pub fn folders(&self) -> Vec<String> {
+        parts(&self.dir)
+    }
+
+    /// The host, as written.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.dir.host_str().unwrap_or_default()
+    }
+
     /// Is it this machine?
     #[must_use]
     pub fn is_local(&self) -> bool {

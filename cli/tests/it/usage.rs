@@ -16,12 +16,49 @@ fn without_a_word_and_a_configuration_both_ways_are_shown() {
 }
 
 #[test]
-fn a_forest_in_the_cloud_is_refused_clearly() {
+fn a_forest_in_the_cloud_needs_what_is_told() {
     let home = Home::new();
-    let said = home.run(&["plant", "cloud", "--json"]).exits(1).json();
-    assert_eq!(said["error"]["reason"], "not_supported");
-    std::fs::write(home.path().join("config.yaml"), "machine: { provider: hetzner }\n").unwrap();
-    assert!(home.run(&["plant"]).exits(1).err.contains("plants local forests only"));
+    let reason = |code: i32| {
+        let said = home.run(&["plant", "cloud", "--json"]).exits(code).json();
+        check("error", &said);
+        let error = &said["error"];
+        (error["reason"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+    };
+    let (none, message) = reason(78);
+    assert!(none == "config_unreadable" && message.contains("morpheus init"), "{message}");
+    let config = home.path().join("config.yaml");
+    std::fs::write(&config, "machine: { provider: hetzner }\n").unwrap();
+    let (none, message) = reason(78);
+    assert!(none == "config_invalid" && message.contains("registry.type"), "{message}");
+    let storage =
+        "{ type: storagebox, url: \"https://127.0.0.1:9/registry.json\", username: u, password: p }";
+    std::fs::write(&config, format!("machine: {{ provider: hetzner }}\nregistry: {storage}\n")).unwrap();
+    let (none, message) = reason(1);
+    assert!(none == "hetzner_no_token" && message.contains("HCLOUD_TOKEN"), "{message}");
+    let said = home.run(&["plant"]).exits(1);
+    assert!(said.err.contains("no API token"), "{said:?}");
+}
+
+#[test]
+fn what_is_wrong_with_the_set_up_is_told_with_the_fix() {
+    let home = Home::new();
+    let said = home.run(&["check", "--json"]).exits(1).json();
+    check("setup-check", &said);
+    assert_eq!(said["status"], "fail");
+    home.run(&["init"]).exits(0);
+    let config = home.run(&["check", "config", "--json"]).exits(1).json();
+    check("setup-check", &config);
+    let item = |name: &str| {
+        let all = config["checks"].as_array().unwrap();
+        all.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    assert_eq!(
+        (&item("file")["status"], &item("registry")["reason"]),
+        (&"pass".into(), &"config_invalid".into())
+    );
+    let ssh = home.run(&["check", "ssh"]).exits(1);
+    assert!(ssh.out.contains("ssh-keygen -t ed25519"), "{ssh:?}");
+    assert!(home.run(&["check", "weather"]).exits(2).err.contains("possible values"));
 }
 
 #[test]

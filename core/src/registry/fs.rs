@@ -37,7 +37,7 @@ pub struct FsDoor {
     dir: OwnedFd,
     shown: PathBuf,
     queue: Option<Arc<Queue>>,
-    two_steps: OnceLock<bool>,
+    cifs: OnceLock<bool>,
 }
 
 impl FsDoor {
@@ -45,7 +45,7 @@ impl FsDoor {
     /// machine's, one for each share, kept by the caller; without it updaters meet at the lease only.
     #[must_use]
     pub fn new(dir: OwnedFd, shown: &Path, queue: Option<Arc<Queue>>) -> Self {
-        Self { dir, shown: shown.to_owned(), queue, two_steps: OnceLock::new() }
+        Self { dir, shown: shown.to_owned(), queue, cifs: OnceLock::new() }
     }
 
     /// Opens the directory at `path` as it stands now.
@@ -66,7 +66,7 @@ impl FsDoor {
     /// The same door, which replaces files as one on CIFS does, wherever it leads: for tests.
     #[must_use]
     pub fn as_on_cifs(self) -> Self {
-        Self { two_steps: OnceLock::from(true), ..self }
+        Self { cifs: OnceLock::from(true), ..self }
     }
 
     fn error(&self, op: Op, path: &str, err: io::Error) -> DoorError {
@@ -81,6 +81,28 @@ impl FsDoor {
     fn file(&self, path: &str, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&self.dir, path, flags, FILE_MODE)?))
+    }
+
+    fn whole(&self, path: &str, mode: OFlags) -> Result<(Vec<u8>, Tag), DoorError> {
+        let read = || -> io::Result<(u64, Vec<u8>)> {
+            let file = self.file(path, mode)?;
+            let (size, mut bytes) = (file.metadata()?.len(), Vec::new());
+            if size <= MAX_BYTES {
+                file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            }
+            Ok((size.max(bytes.len() as u64), bytes))
+        };
+        let (size, bytes) = read().map_err(|err| self.error(Op::Read, path, err))?;
+        if size > MAX_BYTES {
+            let source = format!("{size} bytes, and {MAX_BYTES} are the most").into();
+            return Err(DoorError { op: Op::Read, path: self.shown(path), kind: Kind::TooBig, source });
+        }
+        Ok((bytes, Tag::default()))
+    }
+
+    fn on_cifs(&self) -> bool {
+        let asked = || rustix::fs::fstatfs(&self.dir).is_ok_and(|found| is_cifs(found.f_type));
+        *self.cifs.get_or_init(asked)
     }
 
     fn directory(&self, path: &str) -> io::Result<OwnedFd> {
@@ -114,8 +136,7 @@ impl FsDoor {
     /// name is to go, and takes away whatever stands there when the last reader closes the old file: the new one too.
     /// So the old file is moved aside first, which is never refused, and the name is free for a moment.
     fn replace(&self, staged: &str, target: &str) -> Result<(), Errno> {
-        let on_cifs = || rustix::fs::fstatfs(&self.dir).is_ok_and(|found| is_cifs(found.f_type));
-        if !*self.two_steps.get_or_init(on_cifs) {
+        if !self.on_cifs() {
             return self.rename(staged, target);
         }
         // Who has lost the lease has nothing staged any more, and moves nothing.
@@ -124,15 +145,23 @@ impl FsDoor {
         let stood = match self.rename_new(target, &old) {
             Ok(()) => true,
             Err(Errno::NOENT) => false,
-            Err(err) => return Err(err),
+            // An answer that was lost: it may have been done.
+            Err(err) => {
+                let _ = self.rename_new(&old, target);
+                return Err(err);
+            }
         };
         let replaced = self.rename_new(staged, target);
-        if stood {
-            // Put back, unless another document stands there by now.
-            let back = replaced.is_err() && self.rename_new(&old, target).is_ok();
-            if !back && let Err(err) = rustix::fs::unlinkat(&self.dir, &old, AtFlags::empty()) {
-                tracing::debug!(%err, old, "cannot remove the file that was replaced");
-            }
+        // Put back, unless another document stands there by now.
+        let gone = match replaced {
+            Ok(()) => true,
+            Err(_) => stood && self.rename_new(&old, target) == Err(Errno::EXIST),
+        };
+        if stood
+            && gone
+            && let Err(err) = rustix::fs::unlinkat(&self.dir, &old, AtFlags::empty())
+        {
+            tracing::debug!(%err, old, "cannot remove the file that was replaced");
         }
         replaced
     }
@@ -173,20 +202,20 @@ impl Door for FsDoor {
     }
 
     fn read(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
-        let read = || -> io::Result<(u64, Vec<u8>)> {
-            let file = self.file(path, OFlags::RDONLY)?;
-            let (size, mut bytes) = (file.metadata()?.len(), Vec::new());
-            if size <= MAX_BYTES {
-                file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-            }
-            Ok((size.max(bytes.len() as u64), bytes))
-        };
-        let (size, bytes) = read().map_err(|err| self.error(Op::Read, path, err))?;
-        if size > MAX_BYTES {
-            let source = format!("{size} bytes, and {MAX_BYTES} are the most").into();
-            return Err(DoorError { op: Op::Read, path: self.shown(path), kind: Kind::TooBig, source });
+        self.whole(path, OFlags::RDONLY)
+    }
+
+    /// A CIFS client that finds a file of this name open already, in the same mode, takes that for the one which is to
+    /// be opened, also when another machine has replaced it since: readers open for reading, and a holder in
+    /// another mode.
+    fn read_anew(&self, path: &str) -> Result<(Vec<u8>, Tag), DoorError> {
+        if !self.on_cifs() {
+            return self.read(path);
         }
-        Ok((bytes, Tag::default()))
+        match self.whole(path, OFlags::RDWR) {
+            Err(err) if matches!(err.kind, Kind::Denied | Kind::ReadOnly) => self.read(path),
+            read => read,
+        }
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), DoorError> {

@@ -1,7 +1,7 @@
 //! registry.json as a value. It stays the JSON it was: keys of others, their order and the digits of numbers
 //! survive; typed views are taken from it where somebody asks. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -93,6 +93,16 @@ impl Registry {
         let list = self.0.get("nodes").and_then(|nodes| nodes.get(forest.as_str()));
         let list = list.and_then(Value::as_array);
         list.into_iter().flatten().map(|value| Entry::of(forest.as_str(), value)).collect()
+    }
+
+    /// The ids of all nodes of all forests, those taken out on purpose too.
+    #[must_use]
+    pub fn every_node(&self) -> BTreeSet<String> {
+        let object = |key| self.0.get(key).and_then(Value::as_object).into_iter().flatten();
+        let lists = object("nodes").filter_map(|(_, list)| list.as_array()).flatten();
+        let there = lists.filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned()));
+        let removed = object("forests").filter_map(|(_, forest)| forest.get("removed")?.as_object());
+        there.chain(removed.flat_map(|removed| removed.keys().cloned())).collect()
     }
 
     /// The record that the laptop made of a forest; `None`: this registry does not know it.

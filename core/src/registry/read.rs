@@ -84,7 +84,11 @@ impl Stands {
 
 /// Reads `path`, whatever stands there.
 pub(super) fn stands(door: &dyn Door, path: &str) -> Result<(Stands, Tag), DoorError> {
-    match optional(door.read(path)) {
+    judged(door.read(path))
+}
+
+fn judged(read: Result<(Vec<u8>, Tag), DoorError>) -> Result<(Stands, Tag), DoorError> {
+    match optional(read) {
         Ok(Some((bytes, tag))) => Ok((Stands::Bytes(bytes), tag)),
         Ok(None) => Ok((Stands::Nothing, Tag::default())),
         Err(err) if err.kind == Kind::TooBig => Ok((Stands::TooBig(err.source.to_string()), Tag::default())),
@@ -118,7 +122,15 @@ impl Bad {
 
 /// One look at the document.
 pub(super) fn look<D: Document>(door: &dyn Door, files: &Files) -> Result<Found<D>, DoorError> {
-    let (stands, tag) = stands(door, &files.file)?;
+    found(stands(door, &files.file)?)
+}
+
+/// The same under the lease: what is worked out from it must be the newest.
+pub(super) fn look_anew<D: Document>(door: &dyn Door, files: &Files) -> Result<Found<D>, DoorError> {
+    found(judged(door.read_anew(&files.file))?)
+}
+
+fn found<D: Document>((stands, tag): (Stands, Tag)) -> Result<Found<D>, DoorError> {
     let what = match &stands {
         Stands::Nothing => Corrupt("missing".to_owned()),
         Stands::TooBig(how) => Corrupt(format!("too big: {how}")),
@@ -181,7 +193,8 @@ pub fn read<D: Document>(
 
 /// The error, and whether it may pass.
 fn unreadable(err: DoorError) -> (ReadError, bool) {
-    let passes = matches!(err.kind, Kind::Ambiguous | Kind::Other);
+    // Apache forbids what it cannot open, also where the name was free for a moment only.
+    let passes = matches!(err.kind, Kind::Ambiguous | Kind::Other | Kind::Denied);
     (err.into(), passes)
 }
 

@@ -21,7 +21,7 @@ use super::door::{Base, Door, DoorError};
 use super::lease::{Context, Holder, Lease};
 use super::limits::Limits;
 use super::owner::Owner;
-use super::read::{Absent, Bad, Found, LastGood, Snapshot, Stands, last_good, look};
+use super::read::{Absent, Bad, Found, LastGood, Snapshot, Stands, last_good, look_anew};
 use super::restore::{Restored, Suspicion, quarantine, set_aside};
 use super::sweep::sweep;
 use super::waiter::{self, TakeError};
@@ -187,7 +187,7 @@ where
     /// Steps 3 to 5, under the lease.
     fn under(&mut self, lease: &Lease<'_>) -> Result<Attempt, UpdateError<E>> {
         let files = &self.options.files;
-        let Bad { stands, tag, what } = match self.cx.read(|| look::<D>(self.cx.door, files))? {
+        let Bad { stands, tag, what } = match self.cx.read(|| look_anew::<D>(self.cx.door, files))? {
             Found::Good(Snapshot { doc, tag, .. }) => {
                 self.suspicion = None;
                 return self.apply(lease, &doc, &Base::Tag(tag));

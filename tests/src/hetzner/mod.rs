@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -80,10 +80,19 @@ impl FakeHetzner {
     /// As [`Self::start`].
     #[must_use]
     pub fn with_hooks(hooks: Hooks) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::at(listener, hooks)
+    }
+
+    /// The same behind a listener, which may be another host's.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn at(listener: std::net::TcpListener, hooks: Hooks) -> Self {
         let shared = Arc::new(Shared { world: Mutex::new(World::new()), hooks });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a listener without blocking");
         let address = listener.local_addr().expect("its address");
         let router = http::router(Arc::clone(&shared));
@@ -109,6 +118,39 @@ impl FakeHetzner {
     /// The state, to be looked into and changed.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.shared.world()
+    }
+
+    /// Someone deletes a server in the console, and no hook hears of it; its number.
+    #[must_use]
+    pub fn delete_by_hand(&self, name: &str) -> Option<u64> {
+        let mut world = self.world();
+        let id = world.all("servers").iter().find(|server| server["name"] == name).map(world::id)?;
+        world.forget_server(id);
+        Some(id)
+    }
+
+    /// Someone has a server of this name, which is none of morpheus's.
+    pub fn put_server(&self, name: &str) {
+        let mut world = self.world();
+        let id = world.fresh();
+        let server = json!({"id": id, "name": name, "status": "running", "labels": {}, "public_net": {},
+            "server_type": {"name": "cx23"}, "location": {"name": "fsn1"}});
+        world.table("servers").insert(id, server);
+    }
+
+    /// A server like `name` under another name, whose label says so too; its number.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    #[must_use]
+    pub fn copy_server(&self, name: &str, other: &str) -> u64 {
+        let mut world = self.world();
+        let id = world.fresh();
+        let mut server =
+            world.all("servers").into_iter().find(|server| server["name"] == name).expect("a server");
+        (server["id"], server["name"], server["labels"]["node"]) = (id.into(), other.into(), other.into());
+        world.table("servers").insert(id, server);
+        id
     }
 
     /// From now on something goes wrong.

@@ -24,11 +24,25 @@ pub(super) fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
         join_group(&mut world, body, number);
         let action = world.begin("create_server", "server", number);
         let next = world.begin("start_server", "server", number);
+        world.coming.insert(number);
         (number, json!({"server": server, "action": action, "next_actions": [next], "root_password": null}))
     };
     let (created, body) = (Arc::clone(&shared.hooks.created), body.clone());
-    tokio::task::spawn_blocking(move || created(number, body));
+    let coming = Coming(Arc::clone(shared), number);
+    tokio::task::spawn_blocking(move || {
+        created(number, body);
+        drop(coming);
+    });
     Ok((201, answer))
+}
+
+/// A machine that is being made, until this is dropped.
+struct Coming(Arc<Shared>, u64);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.world().coming.remove(&self.1);
+    }
 }
 
 /// Type, location and image, where all are as they should be.
@@ -119,12 +133,7 @@ pub(super) fn delete(shared: &Arc<Shared>, number: u64) -> Answer {
         if world.is_locked(number) {
             return Err((423, "locked", "server is locked".to_owned()));
         }
-        world.table("servers").remove(&number);
-        for group in world.table("placement_groups").values_mut() {
-            if let Value::Array(servers) = &mut group["servers"] {
-                servers.retain(|server| *server != number);
-            }
-        }
+        world.forget_server(number);
         world.begin("delete_server", "server", number)
     };
     let deleted = Arc::clone(&shared.hooks.deleted);

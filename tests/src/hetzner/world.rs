@@ -28,6 +28,8 @@ pub struct World {
     tables: BTreeMap<&'static str, BTreeMap<u64, Value>>,
     /// Actions that run: the request with which each ends.
     due: BTreeMap<u64, u64>,
+    /// Servers whose machines are just being made: no action on them ends before.
+    pub(super) coming: BTreeSet<u64>,
     next_id: u64,
     /// How many requests came.
     pub requests: u64,
@@ -63,6 +65,7 @@ impl World {
         Self {
             tables,
             due: BTreeMap::new(),
+            coming: BTreeSet::new(),
             next_id: 1,
             requests: 0,
             log: Vec::new(),
@@ -107,6 +110,16 @@ impl World {
         self.tables.entry(kind).or_default()
     }
 
+    /// A server is no more, and in no placement group.
+    pub(super) fn forget_server(&mut self, id: u64) {
+        self.table("servers").remove(&id);
+        for group in self.table("placement_groups").values_mut() {
+            if let Value::Array(servers) = &mut group["servers"] {
+                servers.retain(|server| *server != id);
+            }
+        }
+    }
+
     pub(super) fn get(&self, kind: &str, id: u64) -> Result<&Value, Refusal> {
         let found = self.tables.get(kind).and_then(|table| table.get(&id));
         found.ok_or_else(|| (404, "not_found", format!("{kind} with ID '{id}' not found")))
@@ -128,8 +141,12 @@ impl World {
     /// A request came: time goes on, and actions end. The fault that hits it.
     pub(super) fn tick(&mut self, seen: Seen) -> Option<Fault> {
         self.requests += 1;
-        let over: Vec<u64> =
-            self.due.iter().filter(|(_, due)| **due <= self.requests).map(|(id, _)| *id).collect();
+        let is_over = |(action, due): &(&u64, &u64)| {
+            let about =
+                self.get("actions", **action).ok().and_then(|action| action["resources"][0]["id"].as_u64());
+            **due <= self.requests && about.is_none_or(|about| !self.coming.contains(&about))
+        };
+        let over: Vec<u64> = self.due.iter().filter(is_over).map(|(id, _)| *id).collect();
         for action in over {
             self.end(action);
         }

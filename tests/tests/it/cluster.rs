@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use forest_tests::http;
 use forest_tests::node::{Node, node};
@@ -99,6 +100,29 @@ impl Forest {
             let witnesses = self.nodes.iter().filter(|node| keeps(node)).count();
             (witnesses == usize::from(count < 3)).then_some(())
         });
+    }
+
+    /// A server of this name that belongs to no agent and has the forest's credentials.
+    fn start_server(&self, name: &str) -> Child {
+        let (record, dir, ip) = (self.record(), self.share.path().join(name), self.nodes[0].ip);
+        let login = |key: &str| {
+            let part = |part: &str| record[key][part].as_str().unwrap().to_owned();
+            (part("user"), part("password"))
+        };
+        let ((route, password), (sys, secret)) = (login("route"), login("sys"));
+        let routes = self.nodes.iter().map(|node| format!("\"nats://{route}:{password}@{}:6222\"", node.ip));
+        let config = format!(
+            "server_name: {name}\nlisten: \"{ip}:4225\"\njetstream {{ store_dir: \"{store}\", max_mem: 1M, \
+             max_file: 1M, unique_tag: \"node:\" }}\naccounts {{ $SYS: {{ users: [{{ user: {sys}, password: \
+             \"{secret}\" }}] }} }}\ncluster {{ name: grove, listen: \"{ip}:6225\", authorization {{ user: {route}, \
+             password: \"{password}\", timeout: 2 }}, routes: [{routes}] }}\n",
+            store = dir.display(),
+            routes = routes.collect::<Vec<_>>().join(", "),
+        );
+        let file = self.share.path().join("server.conf");
+        fs::write(&file, config).unwrap();
+        let quiet = || std::process::Stdio::null();
+        Command::new(&self.server).arg("-c").arg(file).stdout(quiet()).stderr(quiet()).spawn().unwrap()
     }
 
     /// The meta leader, as the first node's server tells.

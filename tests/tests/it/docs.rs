@@ -28,7 +28,14 @@ fn the_table_of_reasons_is_the_codes() {
 
 #[test]
 fn every_relative_link_of_the_documents_leads_somewhere() {
-    for name in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/health.md", "docs/registry.md"] {
+    for name in [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/ARCHITECTURE.md",
+        "docs/cloud.md",
+        "docs/health.md",
+        "docs/registry.md",
+    ] {
         let path = root().join(name);
         let text = std::fs::read_to_string(&path).unwrap();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());

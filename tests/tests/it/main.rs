@@ -25,6 +25,8 @@ mod hang;
 #[cfg(test)]
 mod hetzner;
 #[cfg(test)]
+mod hetzner_cloud;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod morpheus;

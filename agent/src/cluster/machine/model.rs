@@ -145,6 +145,9 @@ impl Forest {
             node.engine.runs = true;
             node.engine.begun = true;
         }
+        if let EnginePlan::Yield(_) = &plan.engine {
+            node.engine.runs = false;
+        }
         if let EnginePlan::TakeTurn(before) = &plan.engine {
             self.change(|secrets| secrets.take_turn(&id.parse().unwrap(), before.as_deref()));
         }

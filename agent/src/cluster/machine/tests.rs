@@ -133,7 +133,10 @@ fn the_servers_that_make_the_group_list_nobody_else_until_it_is_made() {
 #[test]
 fn a_founder_rebuilt_empty_waits_and_then_joins() {
     let rebuilt = World { marker: None, ..World::founder() };
-    assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::Founder("n1".to_owned())));
+    assert_eq!(rebuilt.decide().engine, EnginePlan::Wait(Wait::FounderLost));
+    let mut joiner = rebuilt.clone();
+    joiner.record.as_mut().unwrap().founder = "n2".to_owned();
+    assert_eq!(joiner.decide().engine, EnginePlan::Wait(Wait::Founder("n2".to_owned())));
     let mut joins = World { member_reports_leader: true, ..rebuilt };
     assert_eq!(joins.decide().engine, EnginePlan::TakeTurn(None));
     joins.turn("n2");
@@ -152,7 +155,21 @@ fn a_founder_rebuilt_empty_waits_and_then_joins() {
 #[test]
 fn one_who_never_arrived_is_gated_again() {
     let halfway = World { marker: marker("f1", Phase::Joining), store: Store::Begun, ..World::founder() };
-    assert!(matches!(halfway.decide().engine, EnginePlan::Wait(Wait::Founder(_))));
+    assert!(matches!(halfway.decide().engine, EnginePlan::Wait(Wait::FounderLost)));
+}
+
+#[test]
+fn one_who_has_not_arrived_yields_to_the_next() {
+    let marker = marker("f1", Phase::Joining);
+    let mut joins = World { marker, store: Store::Begun, engine_runs: true, ..World::founder() };
+    joins.turn("n1");
+    assert_eq!(joins.decide().engine, EnginePlan::Run);
+    joins.turn("n2");
+    assert_eq!(joins.decide().engine, EnginePlan::Yield("n2".to_owned()));
+    assert_eq!(World { own_reports_leader: true, ..joins.clone() }.decide().engine, EnginePlan::Run);
+    assert_eq!(World { fresh: false, ..joins.clone() }.decide().engine, EnginePlan::Run, "hearsay");
+    let waits = World { engine_runs: false, member_reports_leader: true, nodes: names(2), ..joins };
+    assert_eq!(waits.decide().engine, EnginePlan::Wait(Wait::Turn("n2".to_owned())));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn grove() -> ForestId {
 }
 
 fn request(count: u8) -> Request {
-    Request { count, location: "fsn1".to_owned(), planting: "p1".to_owned() }
+    Request { count, location: "fsn1".to_owned(), planting: "p1".to_owned(), programs: None }
 }
 
 fn planted(count: u8) -> Registry {

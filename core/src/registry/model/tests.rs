@@ -63,3 +63,12 @@ fn digits_and_order_survive() {
         "{\n  \"z\": 1.10,\n  \"a\": 12345678901234567890123,\n  \"m\": [\n    1e+5,\n    -0.0\n  ]\n}\n";
     assert_eq!(parse(text).unwrap().render(), text);
 }
+
+#[test]
+fn every_node_is_known_those_taken_out_too() {
+    let text = r#"{"forests": {"grove": {"removed": {"n9": "2026-11-22T20:00:00Z"}}},
+        "nodes": {"grove": [{"id": "n1", "ip": "::1"}], "wood": null}}"#;
+    let registry = Registry::parse(text.as_bytes()).unwrap();
+    assert_eq!(registry.every_node().into_iter().collect::<Vec<_>>(), ["n1", "n9"]);
+    assert!(Registry::empty().every_node().is_empty());
+}

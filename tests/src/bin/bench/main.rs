@@ -1,6 +1,7 @@
 //! `make bench`: figures, each beside the thing to beat, measured in the same run and in turn.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
+mod grow;
 mod plant;
 mod webdav;
 
@@ -36,21 +37,25 @@ fn main() -> ExitCode {
     }
 }
 
+type Bench = fn() -> anyhow::Result<()>;
+
 /// Those that are named, or all.
 fn run(names: &[String]) -> anyhow::Result<()> {
-    let all: [(&str, fn() -> anyhow::Result<()>); 5] = [
+    let all: [(&str, Bench); 6] = [
         ("start", start_to_healthy),
         ("health", health_while_hanging),
         ("updates", updates),
         ("webdav", webdav::run),
         ("plant", plant::run),
+        ("grow", grow::run),
     ];
     if let Some(name) = names.iter().find(|name| all.iter().all(|(known, _)| known != name)) {
         let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
         bail!("no benchmark `{name}`; there are: {}", known.join(", "));
     }
-    let chosen = all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
-    chosen.map(|(_, bench)| bench()).collect()
+    let mut chosen =
+        all.iter().filter(|(known, _)| names.is_empty() || names.iter().any(|name| name == known));
+    chosen.try_for_each(|(_, bench)| bench())
 }
 
 /// From exec to a healthy node, beside from exec to a bare nats-server's /healthz.

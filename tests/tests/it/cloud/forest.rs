@@ -8,7 +8,7 @@ use forest_core::registry::{
     Files, FsDoor, Limits, Owner, ReadError, Registry, SystemClock, UpdateError, UpdateOptions, read, update,
 };
 use morpheus::cloud::forest::{Cloud, Edit, Kit, Ledger};
-use morpheus::cloud::record::{Plan, Request};
+use morpheus::cloud::record::{Plan, Request, Shelved};
 use tempfile::TempDir;
 
 use super::*;
@@ -87,6 +87,8 @@ impl Ledger for Shelf {
         let _ = std::fs::remove_file(self.secrets());
         Ok(())
     }
+
+    fn sweep(&self, _: &Registry, _: &[Shelved]) {}
 }
 
 fn grove() -> ForestId {
@@ -97,7 +99,8 @@ fn grove() -> ForestId {
 async fn plant(fake: &FakeHetzner, shelf: &Shelf, offers: &[Offer], command: &str) -> Result<(), Failure> {
     let api = client(fake);
     let cloud = Cloud { api: &api, ledger: shelf };
-    let request = Request { count: 2, location: "fsn1".to_owned(), planting: command.to_owned() };
+    let (location, planting) = ("fsn1".to_owned(), command.to_owned());
+    let request = Request { count: 2, location, planting, programs: None };
     let (plan, nodes) = cloud.plant(&grove(), &request)?;
     made(&cloud, &plan, nodes, offers).await
 }

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 
 use super::Forest;
-use super::growth::numbers;
+use super::growth::{numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
 pub(super) fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
@@ -98,21 +98,25 @@ fn killed(victim: Victim) {
         });
         let publisher = Publisher::start(forest.clients(), "orders.new");
         let mut told = Vec::new();
-        for _ in 0..2 {
-            forest.plant();
-            for _ in 0..random.random_range(1..4) {
+        let mut hurt = |forest: &mut Forest, times: u64| {
+            for _ in 0..times {
                 let wait = Duration::from_millis(random.random_range(0..2500));
                 moment(wait);
-                told.push(format!(
-                    "{} after {} ms",
-                    kill(&mut forest, victim, &mut random),
-                    wait.as_millis()
-                ));
+                told.push(format!("{} after {} ms", kill(forest, victim, &mut random), wait.as_millis()));
             }
+        };
+        for times in [1 + seed % 3, 1 + seed / 3 % 3] {
+            forest.plant();
+            hurt(&mut forest, times);
         }
+        forest.until_well();
+        // Of what is replicated by then nothing may be lost either.
+        raise(&client, &["orders"], 3);
+        hurt(&mut forest, 2);
         forest.until_well();
         let published = publisher.stop();
         let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });
+        assert!(published.acknowledged.len() > 100, "{}", published.acknowledged.len());
         let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
         assert_eq!(lost, [&0; 0], "{victim:?}, round {seed}: acknowledged and gone");
         forest.stop();

@@ -141,3 +141,28 @@ fn a_server_that_was_reloaded_hears_a_leader_that_comes_later() {
     }
     forest.stop();
 }
+
+#[test]
+fn a_witness_of_before_that_nobody_remembers_the_name_of_is_taken_out() {
+    for server in nats::servers() {
+        let mut forest = Forest::grown(&server, 3);
+        // One that has been in the group, and dies with all that knew it.
+        let mut ghost = forest.start_server("w-grove-node-1-1");
+        for node in &forest.nodes {
+            until_value(
+                "it is counted",
+                || node.check("nats:jetstream"),
+                |check| check["observedValue"] == 4,
+            );
+        }
+        let engines = forest.engine_pids();
+        for pid in &engines {
+            process::signal(*pid, Signal::KILL);
+        }
+        ghost.kill().unwrap();
+        ghost.wait().unwrap();
+        forest.until_restarted(&engines.into_iter().enumerate().collect::<Vec<_>>());
+        forest.until_well();
+        forest.stop();
+    }
+}

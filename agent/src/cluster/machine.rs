@@ -326,14 +326,20 @@ pub fn kept_duty<'a>(record: &'a Record, me: &str) -> Option<&'a Duty> {
     leaving.and_then(|leaving| leaving.witness.as_ref()).or(record.witness.as_ref())
 }
 
+/// Can the group be without the witness `name`? The nodes that stay are enough, or another one is in its place.
+#[must_use]
+pub fn spares(staying: &BTreeSet<String>, record: &Record, group: &Group, name: &str) -> bool {
+    let heir = record.witness.as_ref().filter(|heir| heir.name != name);
+    enough(staying, group) || heir.is_some_and(|heir| group.has_current(&heir.name))
+}
+
 /// The witness of a node that leaves, where another has the duty by now: it goes on until that one's is in the group.
 fn hand_over(inputs: &Inputs<'_>, record: &Record, duty: Duty, staying: &BTreeSet<String>) -> WitnessPlan {
     let Some(group) = inputs.group.filter(|_| inputs.fresh) else {
         let there = inputs.witness.runs || inputs.witness.stored;
         return if there { WitnessPlan::Run(duty) } else { WitnessPlan::Leave };
     };
-    let succeeded = record.witness.as_ref().is_some_and(|heir| group.has_current(&heir.name));
-    if succeeded || enough(staying, group) {
+    if spares(staying, record, group, &duty.name) {
         return retire(duty, group, inputs.witness);
     }
     if inputs.witness.runs || inputs.witness.stored { WitnessPlan::Run(duty) } else { WitnessPlan::Leave }

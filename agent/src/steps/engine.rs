@@ -255,10 +255,10 @@ impl EngineStep {
             // So that its start is certainly later than the file, and it need not be told to read that again.
             tokio::time::sleep(FILE_CLOCK.unsigned_abs()).await;
         }
-        if let Some(pid) = self.restarts(&seen) {
+        if let Some(pid) = self.restarts(seen) {
             // What is started in its place is what is wanted now.
             self.run(&planned);
-            return self.restart(&seen, pid).await;
+            return self.restart(seen, pid).await;
         }
         let (step, known, plan) = (self.clone(), seen.clone(), planned.clone());
         let unread = off_thread(move || {

@@ -55,7 +55,7 @@ pub struct LeaveStep {
 enum Due {
     Nothing(&'static str),
     /// The node was taken out, which is what it wanted: its store makes way, and that is noted.
-    Settle(Intent),
+    Settle(Box<Intent>),
     /// The same, once its engine has ended.
     SettleLater,
     /// By the record.
@@ -82,7 +82,9 @@ impl LeaveStep {
         let intent = self.file.read().filter(|intent| intent.state == State::Wanted);
         if seen.removed.is_some() {
             return match intent {
-                Some(intent) if seen.engine.pid.is_none() && seen.engine.stopped => Due::Settle(intent),
+                Some(intent) if seen.engine.pid.is_none() && seen.engine.stopped => {
+                    Due::Settle(Box::new(intent))
+                }
                 Some(_) => Due::SettleLater,
                 None => Due::Nothing("the node is out of the forest"),
             };
@@ -160,7 +162,7 @@ impl LeaveStep {
         let (next, intent, record) = match due {
             Due::Nothing(why) => return Ok(why.to_owned()),
             Due::SettleLater => return Ok("the engine ends".to_owned()),
-            Due::Settle(intent) => return off_thread(move || self.settle(intent)).await,
+            Due::Settle(intent) => return off_thread(move || self.settle(*intent)).await,
             Due::Go(go) => (go.next, go.intent, go.record),
         };
         let node = self.settings.node.clone();

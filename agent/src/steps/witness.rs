@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use forest_core::reason::Reason;
-use forest_core::secrets::Duty;
+use forest_core::secrets::{Duty, Record};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
@@ -18,7 +18,7 @@ use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::companion::{Companion, Destination};
-use crate::cluster::machine::{WitnessPlan, enough};
+use crate::cluster::machine::{WitnessPlan, spares, staying};
 use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
 use crate::cluster::strays;
@@ -329,8 +329,11 @@ impl WitnessStep {
         name: &str,
     ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let nodes = situation.nodes.clone();
-        let give = |client: Client| order.give(client, name.to_owned(), nodes.clone()).boxed();
+        let Some(record) = situation.record.clone() else {
+            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets went away"));
+        };
+        let asked = (situation.nodes.clone(), record);
+        let give = |client: Client| order.give(client, name.to_owned(), asked.clone()).boxed();
         let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
             let mut link = self.link.lock().await;
             let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
@@ -394,14 +397,21 @@ enum Order {
 impl Order {
     /// Gives it, about the server `name`. What was seen may be a poll interval old: nobody is taken out that leads
     /// by now, or that one of the real `nodes` cannot be without.
-    async fn give(self, client: Client, name: String, nodes: BTreeSet<String>) -> Result<(), Unanswered> {
+    async fn give(
+        self,
+        client: Client,
+        name: String,
+        (nodes, record): (BTreeSet<String>, Record),
+    ) -> Result<(), Unanswered> {
         let refused = |why: &str| Unanswered { what: format!("taking {name} out"), why: why.to_owned() };
         match self {
             Self::StepDown => sys::step_down(&client, ORDER).await,
             Self::Remove => match sys::group(&client, ORDER).await?.map(|group| group.named(&nodes)) {
                 None => Err(refused("no meta leader answers")),
                 Some(group) if group.leader == name => Err(refused("it leads the group by now")),
-                Some(group) if !enough(&nodes, &group) => Err(refused("not all nodes are current")),
+                Some(group) if !spares(&staying(&nodes, &record), &record, &group, &name) => {
+                    Err(refused("not all nodes are current"))
+                }
                 Some(_) => sys::remove(&client, &name, ORDER).await,
             },
         }

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// Between two things asked for one stream: an old server that is asked for the next before the first is done with
 /// everywhere may leave a group without a leader (measured: lowered, and given up 0.4 s later).
 const REST: Duration = Duration::from_secs(3);
+/// Before the same is asked once more: a leader that steps down every few seconds lets nobody catch up.
+const AGAIN: Duration = Duration::from_secs(15);
 /// A stream that was refused so often, one try a pause or more apart, is not to be moved.
 const TRIES: usize = 6;
 /// Streams that nobody leads for so long are not waited for any more.
@@ -45,7 +47,7 @@ pub enum Moved {
 #[derive(Debug, Default)]
 pub struct Mover {
     refusals: BTreeMap<String, (usize, String)>,
-    asked: BTreeMap<String, Instant>,
+    asked: BTreeMap<String, (Instant, Order)>,
     leaderless_since: Option<Instant>,
     link: SysLink,
 }
@@ -135,12 +137,17 @@ impl Mover {
                 continue;
             }
             open.push(stream.name.clone());
-            let rests = self.asked.get(&stream.name).is_some_and(|asked| asked.elapsed() < REST);
+            let rests = self
+                .asked
+                .get(&stream.name)
+                .is_some_and(|(asked, last)| asked.elapsed() < if *last == due { AGAIN } else { REST });
             if due == Order::Wait || rests {
                 continue;
             }
-            self.asked.insert(stream.name.clone(), Instant::now());
             let done = self.ask(api, goes, file, intent, &stream, &due).await?;
+            // What was refused may be tried again sooner.
+            let last = if done.is_ok() { due.clone() } else { Order::Wait };
+            self.asked.insert(stream.name.clone(), (Instant::now(), last));
             match done {
                 Ok(()) => self.refusals.remove(&stream.name),
                 Err(why) => {

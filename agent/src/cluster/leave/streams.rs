@@ -136,10 +136,11 @@ pub fn order(stream: &Stream, stay: Stay<'_>) -> Order {
     let elsewhere = |(name, current): &(String, bool)| name != stay.goes && *current;
     if stream.replicas > stay.count && stay.count > 0 {
         return match leads {
+            // Replicas of a change under way may be called current before they have caught up.
+            _ if stream.settling => Order::Wait,
             true if stream.others.iter().any(elsewhere) => Order::StepDown,
             // Who leads is kept: lowered now it would be the one that goes.
             true if !stream.others.is_empty() => Order::Wait,
-            _ if stream.settling => Order::Wait,
             // Lowered with several left, the server chooses who goes.
             _ if stay.count > 1 && stream.is_on(stay.goes) && !stay.refused => Order::GiveUp,
             _ => Order::Lower(stay.count),

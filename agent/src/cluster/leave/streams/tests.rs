@@ -38,6 +38,8 @@ fn replicas_are_lowered_only_while_another_leads() {
     assert_eq!(due(&stream(2, "n1", &[("n2", false)]), &["n2"], false), Order::Wait);
     assert_eq!(due(&stream(2, "n2", &[("n1", true)]), &["n2"], false), Order::Lower(1));
     assert_eq!(due(&stream(3, "n2", &[("n3", true)]), &["n2", "n3"], false), Order::Lower(2));
+    let raising = Stream { settling: true, ..stream(2, "n1", &[("n2", true)]) };
+    assert_eq!(due(&raising, &["n2"], false), Order::Wait, "it has not caught up");
     let all = stream(3, "n2", &[("n1", true), ("n3", true)]);
     assert_eq!(due(&all, &["n2", "n3"], false), Order::GiveUp);
     assert_eq!(asked(&all, &["n2", "n3"], false, true), Order::Lower(2));

@@ -131,13 +131,14 @@ pub async fn run(
         let pid = *running.borrow_and_update();
         let known = seen.borrow().clone();
         let targets = peers(&settings, &known);
-        let engine = async { if pid.is_some() { Some(probe.look(&target).await) } else { None } };
-        let (engine, knocks) = tokio::join!(
-            engine,
-            join_all(targets.iter().map(|peer| reach(peer, routed.contains(&peer.node))))
-        );
         let sys = SysAt::of(&settings, &known);
-        let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
+        let servers = async {
+            let engine = if pid.is_some() { Some(probe.look(&target).await) } else { None };
+            let view = view::look(&mut link, &monitor, engine.as_ref().zip(pid), sys, &targets).await;
+            (engine, view)
+        };
+        let knocks = targets.iter().map(|peer| reach(peer, routed.contains(&peer.node)));
+        let ((engine, view), knocks) = tokio::join!(servers, join_all(knocks));
         let routes = engine.as_ref().and_then(|engine| engine.routez.as_ref().ok());
         let peers = targets.into_iter().zip(knocks);
         let peers = join_all(peers.map(|(peer, knock)| judge(&monitor, peer, knock, routes))).await;

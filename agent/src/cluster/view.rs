@@ -1,6 +1,7 @@
 //! What the servers tell of the cluster: whether a member reports a meta leader, and the meta group itself. Asks,
 //! and changes nothing.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub struct View {
     pub loaded: Option<Timestamp>,
     /// The name of its cluster; empty where it is in none.
     pub cluster: String,
+    /// The routes that stand, by the server's own numbers, where it is one that is deaf to what connects after a
+    /// reload: nats-server before 2.10 (measured with 2.9.10). Else empty.
+    pub unheard: BTreeSet<u64>,
     /// The meta leader that our own server reports.
     pub own_leader: Option<String>,
     /// How many voters our own server knows of.
@@ -97,11 +101,29 @@ pub async fn look(
         answers: ours.map(|(_, pid)| pid),
         loaded,
         cluster: cluster.unwrap_or_default(),
+        unheard: ours.map_or_else(BTreeSet::new, |(seen, _)| unheard(seen)),
         own_leader,
         size,
         member,
         group,
         strays,
+    }
+}
+
+fn unheard(seen: &EngineObservation) -> BTreeSet<u64> {
+    let (Ok(varz), Ok(routez)) = (&seen.varz, &seen.routez) else { return BTreeSet::new() };
+    if hears_later_routes(&varz.version) {
+        return BTreeSet::new();
+    }
+    routez.routes.iter().map(|route| route.rid).collect()
+}
+
+/// Does a server of this version, once reloaded, hear the system accounts of servers that connect later?
+fn hears_later_routes(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (2, 10),
+        _ => true,
     }
 }
 
@@ -147,4 +169,15 @@ async fn ask_as_sys(link: &mut SysLink, at: SysAt, deadline: Duration) -> (Optio
     };
     let (group, strays) = futures::join!(sys::group(&client, deadline), on_witness);
     (group.map_err(unknown).unwrap_or_default(), strays.map_err(unknown).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_servers_before_2_10_are_deaf_to_later_routes() {
+        assert!(["2.9.10", "2.9.25-beta", "1.4.1"].iter().all(|version| !hears_later_routes(version)));
+        assert!(["2.10.0", "2.15.1", "3.0.0", "", "2"].iter().all(|version| hears_later_routes(version)));
+    }
 }

@@ -161,6 +161,8 @@ pub struct Routez {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Route {
+    /// Number of the connection, never used twice by a server.
+    pub rid: u64,
     /// server_id of the peer.
     pub remote_id: String,
     /// server_name of the peer; empty on versions that do not tell it.

@@ -1,5 +1,6 @@
 //! Step `engine`: the engine's supervisor wants what should run, from a configuration that was tested.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ struct Last {
     want: Option<Asked>,
     loaded: Loaded,
     reloaded: Option<Instant>,
+    /// The routes that stood when this process was reloaded last, if it is one that is deaf to later ones.
+    heard: Option<(u32, BTreeSet<u64>)>,
 }
 
 /// What was asked of the supervisor.
@@ -143,7 +146,7 @@ impl EngineStep {
                 if self.deaf(seen).is_some() {
                     return differs(
                         Reason::JetstreamNoAnswer,
-                        "the engine follows a meta leader that its clients cannot ask; it is to be reloaded",
+                        "the engine does not hear all servers of its cluster; it is to be reloaded",
                     );
                 }
                 let (program, file) = (planned.command.program.display(), planned.file.display());
@@ -175,14 +178,24 @@ impl EngineStep {
         (reloads && !later).then_some(pid)
     }
 
-    /// The running server, where it is deaf to the meta leader. nats-server 2.9, once reloaded, takes no note of
-    /// what servers can be asked that connect later, until it is reloaded again (measured with 2.9.10; with
-    /// 2.15.1 not seen).
+    /// The running server, where it is deaf. nats-server 2.9, once reloaded, takes no note of what the system
+    /// account of servers that connect later can be asked, until it is reloaded again: JetStream's API goes silent
+    /// (measured with 2.9.10; not with 2.15.1). So it is reloaded for routes that came since; and whatever its
+    /// version, where it follows a meta leader that its clients cannot ask.
     fn deaf(&self, seen: &Seen) -> Option<u32> {
         let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
-        let lately = self.last().reloaded.is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
-        let reloads = self.settings.engine.kind == EngineKind::NatsServer;
-        (reloads && seen.deaf_looks >= DEAF_LOOKS && !lately).then_some(pid)
+        if self.settings.engine.kind != EngineKind::NatsServer {
+            return None;
+        }
+        let last = self.last();
+        let heard = last.heard.as_ref().filter(|(process, _)| *process == pid).map(|(_, routes)| routes);
+        let unheard = match heard {
+            Some(routes) => !seen.view.unheard.is_subset(routes),
+            // By an earlier life of this agent it may have been reloaded.
+            None => !seen.view.unheard.is_empty(),
+        };
+        let lately = last.reloaded.is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
+        (unheard || (seen.deaf_looks >= DEAF_LOOKS && !lately)).then_some(pid)
     }
 
     async fn turn(
@@ -274,6 +287,8 @@ impl EngineStep {
         let Some(pid) = unread else { return Ok(done) };
         self.last().reloaded = Some(Instant::now());
         reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
+        // Those that were seen before: of one that came meanwhile nobody knows.
+        self.last().heard = Some((pid, seen.view.unheard.clone()));
         self.last().loaded.note(pid, planned.text);
         Ok(format!("the engine (pid {pid}) has read its configuration"))
     }

@@ -1,7 +1,7 @@
 //! Step `witness`: the forest's second vote runs where and as long as it is needed, and goes by the rules.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,22 +19,19 @@ use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::companion::{Companion, Destination};
 use crate::cluster::machine::{WitnessPlan, spares, staying};
-use crate::cluster::reload::{Loaded, reload};
 use crate::cluster::situation::Situation;
 use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
-use crate::engine::monitor::{Unanswered, dialable};
+use crate::engine::monitor::Unanswered;
 use crate::engine::planned::Planned;
 use crate::engine::restart::RestartFile;
 use crate::engine::{lame_duck, nats_server};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
-/// How long a witness on this very machine may take to accept a connection.
-const KNOCK: Duration = Duration::from_millis(500);
 /// How long the meta leader may take to do as it is told.
 const ORDER: Duration = Duration::from_secs(5);
 
@@ -48,15 +45,8 @@ pub struct WitnessStep {
     keeper: SecretsKeeper,
     wants: Wants,
     companion: Companion,
-    last: Arc<Mutex<Last>>,
+    last: Arc<Mutex<Option<Want>>>,
     link: Arc<AsyncMutex<SysLink>>,
-}
-
-/// What was done last.
-#[derive(Default)]
-struct Last {
-    want: Option<Want>,
-    loaded: Loaded,
 }
 
 impl WitnessStep {
@@ -76,12 +66,12 @@ impl WitnessStep {
         Self { settings, binary, fetches, keeper, wants, companion, last, link }
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> Option<Want> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn want(&self, want: Want) {
-        self.last().want = Some(want.clone());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(want.clone());
         // Nobody listens only while the agent ends.
         let _ = self.wants.send((ChildName::Witness, want));
     }
@@ -145,18 +135,12 @@ impl WitnessStep {
                 if self.is_anothers(seen, duty) {
                     return differs(format!("a witness of another name makes way for {}", duty.name));
                 }
-                let asked = self.last().want == Some(Want::Run(planned.command.clone()));
+                let asked = self.last() == Some(Want::Run(planned.command.clone()));
                 if !planned.is_written() || !asked {
                     return differs(format!("the witness {} is not as it should be yet", duty.name));
                 }
                 if self.restarts(seen).is_some() {
                     return differs(format!("the witness {} is to be restarted", duty.name));
-                }
-                if self.unread(seen, &planned).is_some() {
-                    return differs(format!(
-                        "the witness {} has not read its new configuration yet",
-                        duty.name
-                    ));
                 }
                 match stray(seen, &duty.name) {
                     Some(fault) => Ok(Look::Differs(fault)),
@@ -175,7 +159,7 @@ impl WitnessStep {
     }
 
     fn compare_absent(&self, seen: &Seen, why: &str) -> Result<Look, Fault> {
-        let gone = matches!(self.last().want, Some(Want::Stop { .. })) && seen.witness.stopped;
+        let gone = matches!(self.last(), Some(Want::Stop { .. })) && seen.witness.stopped;
         let cleared = seen.removed.is_some() || !witness::is_stored(&self.settings);
         Ok(if gone && cleared {
             Look::Stands(why.to_owned())
@@ -260,16 +244,11 @@ impl WitnessStep {
         })
         .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
-        self.want(Want::Run(planned.command.clone()));
+        // A running one is not told: it finds the others by the engine beside it, and reads this at its next start.
+        self.want(Want::Run(planned.command));
         if let Some(pid) = self.restarts(seen) {
             lame_duck::end(pid);
             return Ok(format!("the witness {} (pid {pid}) makes way for the next", duty.name));
-        }
-        let (step, known, written) = (self.clone(), seen.clone(), planned.clone());
-        if let Some(pid) = off_thread(move || Ok(step.unread(&known, &written))).await? {
-            reload(pid, &self.settings.state_dir.join("log/witness.log")).await?;
-            self.last().loaded.note(pid, planned.text);
-            return Ok(format!("the witness {} (pid {pid}) has read its configuration", duty.name));
         }
         match seen.view.strays.is_empty() {
             true => Ok(format!("the witness {} is to run", duty.name)),
@@ -284,15 +263,6 @@ impl WitnessStep {
         let leads = seen.view.own_leader.is_some() && seen.view.answers == seen.engine.pid;
         let engine_is_new = seen.engine.pid.is_some_and(|pid| pid != restart.engine) && leads;
         seen.witness.pid.filter(|pid| engine_is_new && restart.witness == Some(*pid))
-    }
-
-    /// The running witness, where it is not certain that it has read the configuration as it stands: it keeps
-    /// looking for the nodes that it lists, also while the engine beside it is away. One that takes no clients
-    /// yet would die of the signal.
-    fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
-        let pid = seen.witness.pid.filter(|pid| !self.last().loaded.is(*pid, &planned.text))?;
-        let at = dialable(self.settings.witness_listen().client);
-        TcpStream::connect_timeout(&at, KNOCK).is_ok().then_some(pid)
     }
 
     /// Brings streams off the witness `name`.

@@ -79,7 +79,7 @@ impl Forest {
                 || node.health(),
                 |health| {
                     let group = &health["checks"]["nats:jetstream"][0]["observedValue"];
-                    health["status"] == "pass" && *group == size
+                    health["status"] == "pass" && health["step"] == "ready" && *group == size
                 },
             );
         }
@@ -114,7 +114,7 @@ impl Forest {
         let config = format!(
             "server_name: {name}\nlisten: \"{ip}:4225\"\njetstream {{ store_dir: \"{store}\", max_mem: 1M, \
              max_file: 1M, unique_tag: \"node:\" }}\naccounts {{ $SYS: {{ users: [{{ user: {sys}, password: \
-             \"{secret}\" }}] }} }}\ncluster {{ name: grove, listen: \"{ip}:6225\", authorization {{ user: {route}, \
+             \"{secret}\" }}] }} }}\ncluster {{ name: grove, listen: \"{ip}:6225\", advertise: \"{ip}:6225\", authorization {{ user: {route}, \
              password: \"{password}\", timeout: 2 }}, routes: [{routes}] }}\n",
             store = dir.display(),
             routes = routes.collect::<Vec<_>>().join(", "),

@@ -146,8 +146,8 @@ fn a_server_that_was_reloaded_hears_a_leader_that_comes_later() {
 fn a_witness_of_before_that_nobody_remembers_the_name_of_is_taken_out() {
     for server in nats::servers() {
         let mut forest = Forest::grown(&server, 3);
-        // One that has been in the group, and dies with all that knew it.
-        let mut ghost = forest.start_server("w-grove-node-1-1");
+        // One that has been in the group, and dies with all that knew it. A name that was taken out is not let in.
+        let mut ghost = forest.start_server("w-grove-node-2-1");
         for node in &forest.nodes {
             until_value(
                 "it is counted",

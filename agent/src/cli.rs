@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use forest_core::id::NodeId;
 
 /// Turns a bare machine into a healthy node of a NATS cluster, and keeps it one.
 #[derive(Debug, Parser)]
@@ -32,6 +33,35 @@ pub enum Command {
     },
     /// Look at every step of `run` and do none: what would change, what would fail and why
     Check(Common),
+    /// Leave the forest for good: streams are moved to the others, then the engine ends and the entry goes
+    Leave {
+        /// Also where streams or the quorum would be lost; says what it destroyed
+        #[arg(long)]
+        force: bool,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Restart the engine by what is configured now; its clients are told to go elsewhere first
+    Restart {
+        /// Wait at most this long until it is well
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "180s")]
+        wait: Duration,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take a node that is dead for good out of the group and the registry
+    Forget {
+        /// The dead node
+        node: NodeId,
+        /// Bring back the quorum that was lost with it; only where it will never come back
+        #[arg(long)]
+        rescue: bool,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
     /// The local /health, for a person
     Status {
         /// Wait until all is well, at most this long (like 60s), before saying how it is
@@ -71,7 +101,11 @@ impl Command {
     pub fn common(&self) -> &Common {
         match self {
             Self::Run(common) | Self::Install(common) | Self::Check(common) => common,
-            Self::Register { common, .. } | Self::Status { common, .. } => common,
+            Self::Register { common, .. }
+            | Self::Leave { common, .. }
+            | Self::Restart { common, .. }
+            | Self::Forget { common, .. }
+            | Self::Status { common, .. } => common,
         }
     }
 }

@@ -47,6 +47,10 @@ pub enum Command {
     Plant(Plant),
     /// Show how loaded a forest is; add nodes; start dead ones
     Grow(Grow),
+    /// Let nodes leave a forest for good: what they alone have is moved first
+    Shrink(Shrink),
+    /// Give the nodes of a forest newer programs, one node at a time
+    Upgrade(Upgrade),
     /// Take a forest down: machines or processes, data, everything
     Teardown {
         /// The forest
@@ -218,6 +222,35 @@ pub enum Part {
     Ssh,
     /// The share with the registry
     Storage,
+}
+
+/// `shrink`
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// The forest
+    pub forest: String,
+    /// The nodes that leave, one after the other
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// Also where streams or the quorum are lost; a node that is dead is given up
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `upgrade`
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// The forest
+    pub forest: String,
+    /// The forest-agent that is to run
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// The nats-server that is to run
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// How long to wait for each node until all are healthy again
+    #[command(flatten)]
+    pub timeout: Timeout,
 }
 
 /// `logs`

@@ -176,6 +176,18 @@ reasons! {
     WitnessDown = "witness_down", "look at the witness's last lines in state_dir/log/witness.log";
     /// There is no nats-server to be the witness.
     NoWitness = "no_witness", "install nats-server, or set witness.binary";
+    /// The node leaves the forest for good, or waits for its turn to.
+    Leaving = "leaving", "wait: it goes on by itself, also after a kill";
+    /// The node cannot leave: those who stay would have no quorum.
+    LeaveQuorum = "leave_quorum", "bring back the nodes that are away, or forget them first; --force leaves all the same";
+    /// The node cannot leave: it is the only one.
+    LeaveLastNode = "leave_last_node", "take the whole forest down (morpheus teardown), or add a node first; --force destroys what the message names";
+    /// The node cannot leave: streams would be lost.
+    LeaveStreams = "leave_streams", "move or delete the streams that the message names; --force destroys them";
+    /// The node lives.
+    NodeLives = "node_lives", "let it leave by itself: forest-agent leave, on that node";
+    /// No agent runs here.
+    NoAgent = "no_agent", "start it: systemctl start forest-agent, or forest-agent run";
     /// A stream has a replica on the witness, which is no place for data.
     StreamOnWitness = "stream_on_witness", "wait: it is moved";
     /// The engine refused to read its new configuration.

@@ -1,7 +1,8 @@
 //! `secrets/<forest_id>.json`: who founded a forest, who keeps its witness, and the credentials by which its
 //! servers know each other. A document like the registry, changed by the same algorithm under the same lease.
 //!
-//! Unknown keys are kept. Nothing here shows a password: not `Debug`, not an error.
+//! Unknown keys are kept. Nothing here shows a password: not `Debug`, not an error. [`leaving`] has what is recorded
+//! while a node goes for good.
 
 use std::fmt;
 
@@ -12,6 +13,10 @@ use crate::id::{ForestId, NodeId};
 use crate::node_info::kind;
 use crate::registry::{Corrupt, Document, Files};
 use crate::time::rfc3339;
+
+pub use leaving::{Leaving, Stage};
+
+mod leaving;
 
 /// The directory of the secrets, beside the registry.
 pub const DIR: &str = "secrets";
@@ -101,6 +106,10 @@ pub struct Record {
     pub witness: Option<Duty>,
     /// The node whose turn it is to join the group on an empty store; one at a time.
     pub joining: Option<String>,
+    /// The node that goes for good; one at a time.
+    pub leaving: Option<Leaving>,
+    /// The witness of this name may begin on an empty store without a leader: it stands in for a server that is dead.
+    pub stand_in: Option<String>,
     /// How servers of the forest know each other.
     pub route: Credentials,
     /// The user of the system account.
@@ -150,14 +159,21 @@ impl Secrets {
         Self::of(text).ok()
     }
 
-    /// `node` takes the duty of a witness that nobody has; `None` where somebody has it.
+    /// `node` takes the duty of a witness that nobody has, or that the node has which leaves: whose witness then
+    /// stands in the record of its leaving, until it is out of the group. `None` where somebody has it.
     #[must_use]
     pub fn take_witness(&self, node: &NodeId) -> Option<Self> {
-        if self.record.as_ref()?.witness.is_some() {
-            return None;
+        let record = self.record.as_ref()?;
+        let mut text = self.text.clone();
+        if let Some(duty) = &record.witness {
+            let leaving = record.leaving.clone()?;
+            if leaving.node != duty.node || leaving.node == node.as_str() || leaving.witness.is_some() {
+                return None;
+            }
+            let leaving = Leaving { witness: Some(duty.clone()), ..leaving };
+            text.insert("leaving".to_owned(), leaving.json());
         }
         let epoch = self.epoch() + 1;
-        let mut text = self.text.clone();
         text.insert("witness".to_owned(), duty_json(Some(&Duty::new(node, epoch))));
         text.insert("witness_epoch".to_owned(), epoch.into());
         Self::of(text).ok()
@@ -256,6 +272,14 @@ fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
         joining: match text.get("joining") {
             None | Some(Value::Null) => None,
             node => Some(word(node, "joining")?),
+        },
+        leaving: match text.get("leaving") {
+            None | Some(Value::Null) => None,
+            Some(leaving) => Some(Leaving::read(leaving)?),
+        },
+        stand_in: match text.get("stand_in") {
+            None | Some(Value::Null) => None,
+            name => Some(word(name, "stand_in")?),
         },
         route: credentials(text.get("route"), "route")?,
         sys: credentials(text.get("sys"), "sys")?,

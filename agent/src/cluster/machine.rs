@@ -7,6 +7,8 @@
 //! - the servers that make the group list nobody else: a server on an empty store expects as many voters as it
 //!   lists, and founder and witness are two, however many nodes wait for them;
 //! - a store that was never clustered is not started: as a member's, its streams would be deleted;
+//! - a node that leaves for good counts no more for how many there are, and hands its witness on to one that stays;
+//!   its own goes once the other's is in the group;
 //! - the witness goes only when three real nodes or more are there and all are current; never while it leads;
 //!   out of the group first, then stopped, then its store, then its record, so that no step leaves a ghost.
 
@@ -256,20 +258,31 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
     if let Some(ghost) = ghost(inputs, record) {
         return WitnessPlan::RemoveGhost(ghost);
     }
+    let staying = staying(inputs.nodes, record);
+    let few = staying.len() < ENOUGH && staying.contains(inputs.me);
+    if let Some(leaving) = record.leaving.as_ref().filter(|leaving| leaving.node == inputs.me)
+        && let Some(duty) = &leaving.witness
+    {
+        return hand_over(inputs, record, duty.clone(), &staying);
+    }
     let Some(duty) = record.witness.clone() else {
-        let few = inputs.nodes.len() < ENOUGH && inputs.nodes.contains(inputs.me);
         return match inputs.fresh {
             true if few && inputs.group.is_some() => WitnessPlan::Take,
             true => WitnessPlan::Absent,
             false => WitnessPlan::Leave,
         };
     };
+    let handed_on =
+        record.leaving.as_ref().is_some_and(|leaving| leaving.node == duty.node && leaving.witness.is_none());
+    if few && handed_on && inputs.fresh && inputs.group.is_some() {
+        return WitnessPlan::Take;
+    }
     if duty.node != inputs.me {
         return if inputs.fresh { WitnessPlan::Absent } else { WitnessPlan::Leave };
     }
     if inputs.fresh
         && let Some(group) = inputs.group
-        && enough(inputs.nodes, group)
+        && enough(&staying, group)
     {
         return retire(duty, group, inputs.witness);
     }
@@ -281,6 +294,7 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
         EnginePlan::Wait(wait @ (Wait::Standalone | Wait::OtherFounding)) => WitnessPlan::Wait(wait.clone()),
         _ if inputs.witness.stored
             || founds(inputs, record)
+            || (inputs.fresh && record.stand_in.as_ref() == Some(&duty.name))
             || (inputs.fresh && leader && (record.joining.is_none() || inputs.turn_is_stale)) =>
         {
             WitnessPlan::Run(duty)
@@ -295,7 +309,40 @@ fn ghost(inputs: &Inputs<'_>, record: &Record) -> Option<String> {
     let recorded = |name: &str| record.witness.as_ref().is_some_and(|duty| duty.name == name);
     let left_over = |name: &str| name.starts_with("w-") && !recorded(name) && !inputs.nodes.contains(name);
     let ghost = group.members.iter().find(|member| left_over(&member.name) && !member.current)?;
-    enough(inputs.nodes, group).then(|| ghost.name.clone())
+    enough(&staying(inputs.nodes, record), group).then(|| ghost.name.clone())
+}
+
+/// The nodes without the one that leaves.
+#[must_use]
+pub fn staying(nodes: &BTreeSet<String>, record: &Record) -> BTreeSet<String> {
+    let leaves = |node: &&String| record.leaving.as_ref().is_some_and(|leaving| leaving.node == **node);
+    nodes.iter().filter(|node| !leaves(node)).cloned().collect()
+}
+
+/// The witness that `me` keeps: the recorded one, or, while it leaves, the one it had before.
+#[must_use]
+pub fn kept_duty<'a>(record: &'a Record, me: &str) -> Option<&'a Duty> {
+    let leaving = record.leaving.as_ref().filter(|leaving| leaving.node == me);
+    leaving.and_then(|leaving| leaving.witness.as_ref()).or(record.witness.as_ref())
+}
+
+/// Can the group be without the witness `name`? The nodes that stay are enough, or another one is in its place.
+#[must_use]
+pub fn spares(staying: &BTreeSet<String>, record: &Record, group: &Group, name: &str) -> bool {
+    let heir = record.witness.as_ref().filter(|heir| heir.name != name);
+    enough(staying, group) || heir.is_some_and(|heir| group.has_current(&heir.name))
+}
+
+/// The witness of a node that leaves, where another has the duty by now: it goes on until that one's is in the group.
+fn hand_over(inputs: &Inputs<'_>, record: &Record, duty: Duty, staying: &BTreeSet<String>) -> WitnessPlan {
+    let Some(group) = inputs.group.filter(|_| inputs.fresh) else {
+        let there = inputs.witness.runs || inputs.witness.stored;
+        return if there { WitnessPlan::Run(duty) } else { WitnessPlan::Leave };
+    };
+    if spares(staying, record, group, &duty.name) {
+        return retire(duty, group, inputs.witness);
+    }
+    if inputs.witness.runs || inputs.witness.stored { WitnessPlan::Run(duty) } else { WitnessPlan::Leave }
 }
 
 /// Do the real nodes make a quorum of their own, with none of them missing?

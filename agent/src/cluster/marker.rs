@@ -65,6 +65,19 @@ impl MarkerFile {
         }
     }
 
+    /// Forgets all: the next engine begins as a stranger does.
+    ///
+    /// # Errors
+    /// `state_dir` where it stays.
+    pub fn remove(&self) -> Result<(), Fault> {
+        match fs::remove_file(&self.0) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", self.0.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Notes the phase; durable when this returns. A file that says so already stays untouched.
     ///
     /// # Errors

@@ -13,14 +13,17 @@
 //! keeps a [`witness`], a small second nats-server that has a vote and no stream. [`machine`] decides; [`sys`]
 //! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
 //! has; [`reload`] tells a running server of its peers; [`turn`] watches whose turn it is to join;
-//! [`gather`] asks all agents for their health. Beside NimsForest, [`companion`] carries orders where no server of
-//! ours runs, and [`strays`] are streams that go from the witness. A store is never deleted here but the witness's own.
+//! [`gather`] asks all agents for their health; [`leave`] takes a node out without a loss, [`rescue`] brings back a
+//! quorum that went with the dead. Beside NimsForest, [`companion`] carries orders where no server of ours runs, and
+//! [`strays`] are streams that go from the witness. A store is never deleted here but the witness's own.
 
 pub mod companion;
 pub mod gather;
+pub mod leave;
 pub mod machine;
 pub mod marker;
 pub mod reload;
+pub mod rescue;
 pub mod situation;
 pub mod store;
 pub mod strays;

@@ -8,7 +8,7 @@ use forest_core::address::Address;
 use forest_core::registry::{Entry, Registry};
 use forest_core::secrets::Record;
 
-use crate::cluster::machine::{Inputs, Plan, WitnessState, decide};
+use crate::cluster::machine::{Inputs, Plan, WitnessState, decide, kept_duty};
 use crate::cluster::marker::MarkerFile;
 use crate::cluster::store::{self, Store};
 use crate::cluster::witness;
@@ -47,7 +47,7 @@ impl Situation {
         let registry = seen.registry.as_ref().map(|read| &read.registry);
         let entries = registry.map_or(Vec::new(), |registry| members(registry, settings));
         let nodes: BTreeSet<String> = entries.iter().map(|entry| entry.id.clone()).collect();
-        let duty = record.as_ref().and_then(|record| record.witness.as_ref());
+        let duty = record.as_ref().and_then(|record| kept_duty(record, settings.node.as_str()));
         let stored = match duty {
             Some(duty) => store::look(&witness::store_dir(settings, &duty.name))? != Store::Empty,
             None => false,
@@ -82,7 +82,7 @@ impl Situation {
 }
 
 /// The entries of nodes that are part of the forest: those taken out on purpose are not.
-pub(super) fn members(registry: &Registry, settings: &Settings) -> Vec<Entry> {
+pub(crate) fn members(registry: &Registry, settings: &Settings) -> Vec<Entry> {
     let buried = |entry: &Entry| match entry.id.parse() {
         Ok(id) => registry.tombstone(&settings.forest, &id).is_some(),
         // No agent writes such an id.
@@ -100,7 +100,8 @@ fn routes(settings: &Settings, own: Option<Address>, entries: &[Entry]) -> Vec<S
     routes.into_iter().collect()
 }
 
-fn is_fresh(settings: &Settings, seen: &Seen) -> bool {
+/// Were registry and secrets read just now?
+pub(crate) fn is_fresh(settings: &Settings, seen: &Seen) -> bool {
     let limit = settings.poll_interval * FRESH_INTERVALS + FRESH_SLACK;
     let recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() <= limit);
     recent(seen.registry.as_ref().and_then(|read| read.at))

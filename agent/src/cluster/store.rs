@@ -1,8 +1,8 @@
-//! What a JetStream store on disk is: looked at, never touched.
+//! What a JetStream store on disk is: looked at, and set aside whole where another is to begin; never deleted.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use forest_core::reason::Reason;
 
@@ -44,6 +44,27 @@ pub fn look(dir: &Path) -> Result<Store, Fault> {
     Ok(Store::Empty)
 }
 
+/// Moves the store of a server that does not run out of the way, to a name that no server looks at; `None`: there is
+/// nothing. `why` is part of the name.
+///
+/// # Errors
+/// `data_dir` where it cannot be moved.
+pub fn set_aside(dir: &Path, why: &str) -> Result<Option<PathBuf>, Fault> {
+    let root = dir.join("jetstream");
+    if children(&root)?.is_empty() {
+        return Ok(None);
+    }
+    let aside = (0..).map(|n| dir.join(format!("jetstream.{why}-{n}"))).find(|path| !path.exists());
+    let aside = aside.unwrap_or_default();
+    let failed = |err: io::Error| {
+        let message = format!("cannot move {} to {}: {err}", root.display(), aside.display());
+        Fault::new(Reason::DataDir, message)
+    };
+    fs::rename(&root, &aside).map_err(failed)?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    Ok(Some(aside))
+}
+
 /// Is there a file in `dir` that says something? The group's log and its snapshots are such files.
 fn holds_bytes(dir: &Path) -> Result<bool, Fault> {
     for path in children(dir)? {
@@ -57,7 +78,7 @@ fn holds_bytes(dir: &Path) -> Result<bool, Fault> {
     Ok(false)
 }
 
-fn children(dir: &Path) -> Result<Vec<std::path::PathBuf>, Fault> {
+fn children(dir: &Path) -> Result<Vec<PathBuf>, Fault> {
     match fs::read_dir(dir) {
         Ok(entries) => {
             let paths = entries.map(|entry| entry.map(|entry| entry.path()));

@@ -153,6 +153,30 @@ pub async fn group(client: &Client, deadline: Duration) -> Result<Option<Group>,
     Ok(Group::of(&reply.data))
 }
 
+/// The tags by which streams are placed on the server `name`, as it tells the others. (The old version's /varz keeps
+/// telling those that it was started with.)
+///
+/// # Errors
+/// It does not answer in time.
+pub async fn tags(client: &Client, name: &str, deadline: Duration) -> Result<Vec<String>, Unanswered> {
+    #[derive(Deserialize)]
+    struct Reply {
+        server: Server,
+    }
+    #[derive(Deserialize)]
+    struct Server {
+        #[serde(default)]
+        tags: Vec<String>,
+    }
+    let subject = "$SYS.REQ.SERVER.PING";
+    let failed = |why: String| Unanswered { what: format!("{subject} of {name}"), why };
+    let question = json!({"server_name": name}).to_string();
+    let asked = timeout(deadline, client.request(subject, question.into())).await;
+    let message = asked.map_err(|_| failed(silent(deadline)))?.map_err(|err| failed(chain(&err)))?;
+    let reply: Reply = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
+    Ok(reply.server.tags)
+}
+
 /// Asks the meta leader to let another lead.
 ///
 /// # Errors

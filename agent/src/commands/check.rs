@@ -244,7 +244,7 @@ async fn test_config(settings: &Settings) -> Result<(), Fault> {
     let dir = tempfile::tempdir().map_err(|err| failed(&err))?;
     let config = NatsConfig {
         name: settings.node.as_str(),
-        role: Role::Engine { monitor: settings.listen.monitor },
+        role: Role::Engine { monitor: settings.listen.monitor, takes_streams: true },
         client: settings.listen.client,
         store_dir: dir.path(),
         limits: Limits::derive(0, 0),

@@ -2,10 +2,13 @@
 //! diagnostics to stderr; the exit code is 0 for done, 1 for failed, 2 for usage (clap's), 78 for bad config.
 
 mod check;
+mod forget;
 mod install;
+mod leave;
 mod output;
 mod preflight;
 mod register;
+mod restart;
 mod run;
 mod status;
 
@@ -101,6 +104,11 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Command::Install(common) => install::run(common, environment),
         Command::Register { dry_run, common } => register::run(&settings, common, environment, *dry_run),
         Command::Check(common) => check::run(&settings, common, environment),
+        Command::Forget { node, rescue, common } => {
+            forget::run(&settings, common, environment, node, *rescue)
+        }
+        Command::Restart { wait, common } => restart::run(&settings, common, *wait),
+        Command::Leave { force, common } => leave::run(&settings, common, *force),
         Command::Status { wait, common } => status::run(&settings, common, *wait),
     };
     result.unwrap_or_else(|failure| {

@@ -87,7 +87,11 @@ fn done(action: &str) -> &'static str {
 }
 
 /// The registry's directory. Without a share a missing one is made, unless nothing is to be touched: then `None`.
-async fn open(settings: &Settings, lane: Arc<Lane>, dry_run: bool) -> Result<Option<Arc<ShareDir>>, Failure> {
+pub(super) async fn open(
+    settings: &Settings,
+    lane: Arc<Lane>,
+    dry_run: bool,
+) -> Result<Option<Arc<ShareDir>>, Failure> {
     let step = DirStep::new(settings, lane);
     for attempt in 0..2 {
         let looked = step.look(crate::driver::Seen::default()).await;

@@ -44,7 +44,8 @@ async fn answer(settings: &Settings, wait: Duration) -> Result<HealthReport, Fai
     }
 }
 
-async fn ask(settings: &Settings) -> Result<HealthReport, Failure> {
+/// The report of the agent that runs with these settings.
+pub(super) async fn ask(settings: &Settings) -> Result<HealthReport, Failure> {
     let address = client::local(settings.listen.health);
     let silent = |err: NoAnswer| {
         let hint = "is it running? (systemctl status forest-agent, or forest-agent run)";

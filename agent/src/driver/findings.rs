@@ -143,7 +143,7 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
         Some(Reason::JetstreamNoLeader) => witness_ill(sources)
             .filter(|fault| fault.reason != Reason::WitnessDown)
             .or_else(|| quorum_lost(sources)),
-        None => suspects(sources).or_else(|| witness_ill(sources)),
+        None => leaving(sources).or_else(|| suspects(sources)).or_else(|| witness_ill(sources)),
         Some(_) => None,
     };
     // An old follower may count members that are no more; the leader knows.
@@ -154,6 +154,11 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
         Some(fault) => Finding::of(Status::Warn, &fault, observed, found.at.unwrap_or(sources.now)),
         None => Finding { observed, ..found },
     }
+}
+
+/// Somebody leaves, and this node has a part in it.
+fn leaving(sources: &Sources<'_>) -> Option<Fault> {
+    fault_of(sources, StepName::Leave)
 }
 
 /// Without a leader: are too few members reachable for one?

@@ -24,6 +24,8 @@ pub enum StepName {
     Registry,
     /// The node's firewall lets in whom it should, and nobody else.
     Firewall,
+    /// Nobody leaves the forest, or it goes on.
+    Leave,
     /// The witness runs where and as long as it is needed.
     Witness,
     /// The engine is wanted as it should be.
@@ -32,7 +34,7 @@ pub enum StepName {
 
 impl StepName {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Address,
         Self::Share,
         Self::NodeInfo,
@@ -41,6 +43,7 @@ impl StepName {
         Self::Secrets,
         Self::Registry,
         Self::Firewall,
+        Self::Leave,
         Self::Witness,
         Self::Engine,
     ];
@@ -57,6 +60,7 @@ impl StepName {
             Self::Secrets => "secrets",
             Self::Registry => "registry",
             Self::Firewall => "firewall",
+            Self::Leave => "leave",
             Self::Witness => "witness",
             Self::Engine => "engine",
         }
@@ -73,7 +77,8 @@ impl StepName {
             | Self::NodeInfo
             | Self::DataDir
             | Self::Binaries
-            | Self::Firewall => &[],
+            | Self::Firewall
+            | Self::Leave => &[],
             Self::Secrets => &[Self::Share],
             Self::Registry => &[Self::Address, Self::Share],
             Self::Witness => &[Self::Address],

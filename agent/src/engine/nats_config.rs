@@ -16,6 +16,12 @@ use crate::engine::limits::Limits;
 /// What begins the tag that every real node has and no witness: streams are placed by it, one replica a tag.
 const TAG: &str = "node:";
 
+/// The tag of the node `name`: where a placement names it, streams go there.
+#[must_use]
+pub fn node_tag(name: &str) -> String {
+    format!("{TAG}{name}")
+}
+
 /// What the configuration is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct NatsConfig<'a> {
@@ -40,6 +46,8 @@ pub enum Role {
     Engine {
         /// Where monitoring answers.
         monitor: SocketAddr,
+        /// Is it a place for streams? One that leaves has no tag any more, and gets no new ones.
+        takes_streams: bool,
     },
     /// A vote in the meta group, and no place for streams.
     Witness,
@@ -72,10 +80,10 @@ impl NatsConfig<'_> {
         text.comment("written by forest-agent; changes are overwritten");
         text.value("server_name", &quote(self.name.as_bytes()));
         text.value("listen", &quote(self.client.to_string().as_bytes()));
-        if let Role::Engine { monitor } = self.role {
+        if let Role::Engine { monitor, takes_streams } = self.role {
             text.value("http", &quote(monitor.to_string().as_bytes()));
-            let tag = format!("{TAG}{}", self.name);
-            text.value("server_tags", &format!("[{}]", quote(tag.as_bytes())));
+            let tag = if takes_streams { quote(node_tag(self.name).as_bytes()) } else { String::new() };
+            text.value("server_tags", &format!("[{tag}]"));
             text.value("lame_duck_duration", "\"30s\"");
             text.value("lame_duck_grace_period", "\"3s\"");
         }

@@ -107,7 +107,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut config = NatsConfig {
             name: "grove-node-1",
-            role: Role::Engine { monitor: "127.0.0.1:8222".parse().unwrap() },
+            role: Role::Engine { monitor: "127.0.0.1:8222".parse().unwrap(), takes_streams: true },
             client: "127.0.0.1:4222".parse().unwrap(),
             store_dir: Path::new("/x"),
             limits: Limits::derive(0, 0),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::registry::Registry;
-use forest_core::secrets::Secrets;
+use forest_core::secrets::{Secrets, Stage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
@@ -24,8 +24,9 @@ use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::limits::Limits;
 use crate::engine::nats_config::{Cluster, NatsConfig, Role};
 use crate::engine::planned::{Draft, Planned};
+use crate::engine::restart::{Restart, RestartFile};
 use crate::engine::started::Started;
-use crate::engine::{nats_server, nimsforest};
+use crate::engine::{lame_duck, nats_server, nimsforest};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
@@ -97,7 +98,7 @@ impl EngineStep {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
         match wanted(&self.settings, self.has_witness, seen)? {
-            Wanted::Stop(reason) => match last {
+            Wanted::Stop(reason) | Wanted::Retire(reason) => match last {
                 Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
             },
@@ -127,6 +128,9 @@ impl EngineStep {
                     }
                     Some(_) => return differs(Reason::EngineStarting, "the engine is to join anew"),
                     None => {}
+                }
+                if let Some(fault) = self.restart_due(seen)? {
+                    return Ok(Look::Differs(fault));
                 }
                 if let Some(pid) = seen.engine.pid
                     && !self.started(planned).fits(pid)?
@@ -213,6 +217,16 @@ impl EngineStep {
                 self.stop(reason);
                 return Ok(done);
             }
+            Wanted::Retire(reason) => {
+                if let Some(pid) = seen.engine.pid
+                    && self.settings.engine.kind == EngineKind::NatsServer
+                {
+                    lame_duck::retire(pid).await;
+                }
+                let done = format!("the engine has let its clients go, and stops: {reason}");
+                self.stop(reason);
+                return Ok(done);
+            }
             Wanted::Hold(fault) => {
                 self.stop(fault.message.clone());
                 return Err(fault);
@@ -254,6 +268,11 @@ impl EngineStep {
             // So that its start is certainly later than the file, and it need not be told to read that again.
             tokio::time::sleep(FILE_CLOCK.unsigned_abs()).await;
         }
+        if let Some(pid) = self.restarts(seen) {
+            // What is started in its place is what is wanted now.
+            self.run(&planned);
+            return self.restart(seen, pid).await;
+        }
         let (step, known, plan) = (self.clone(), seen.clone(), planned.clone());
         let unread = off_thread(move || {
             let pid = step.unread(&known, &plan).or_else(|| step.deaf(&known));
@@ -289,6 +308,37 @@ impl EngineStep {
     }
 }
 
+impl EngineStep {
+    /// The engine's process, where a person wants it restarted.
+    fn restarts(&self, seen: &Seen) -> Option<u32> {
+        let restart = RestartFile::new(&self.settings).read()?;
+        seen.engine.pid.filter(|pid| *pid == restart.engine)
+    }
+
+    /// What is missing of a restart; a restart that is done is forgotten.
+    fn restart_due(&self, seen: &Seen) -> Result<Option<Fault>, Fault> {
+        let file = RestartFile::new(&self.settings);
+        let Some(restart) = file.read() else { return Ok(None) };
+        if self.restarts(seen).is_some() {
+            return Ok(Some(Fault::new(Reason::EngineStarting, "the engine is to be restarted")));
+        }
+        let witness_is_new = restart.witness.is_none() || restart.witness != seen.witness.pid;
+        if seen.engine.pid.is_some() && witness_is_new {
+            file.remove()?;
+        }
+        Ok(None)
+    }
+
+    async fn restart(&self, seen: &Seen, pid: u32) -> Result<String, Fault> {
+        RestartFile::new(&self.settings).write(&Restart { engine: pid, witness: seen.witness.pid })?;
+        let gone = self.settings.engine.kind == EngineKind::NatsServer && lame_duck::retire(pid).await;
+        if !gone {
+            lame_duck::end(pid);
+        }
+        Ok(format!("the engine (pid {pid}) makes way for the next"))
+    }
+}
+
 fn restart_needed(pid: u32) -> Fault {
     let message = format!(
         "the engine (pid {pid}) was started with other values of node_id, listen or engine than agent.yaml has now"
@@ -317,6 +367,8 @@ enum Wanted {
     Hold(Fault),
     /// It does not run, for this reason.
     Stop(String),
+    /// The same, but it lets its clients go first.
+    Retire(String),
 }
 
 /// A start, or a run, of the engine.
@@ -338,6 +390,9 @@ struct Run {
 fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
+    }
+    if let Some(since) = retired(settings, seen) {
+        return Ok(Wanted::Retire(format!("the node leaves for good, since {since}")));
     }
     let Some(read) = &seen.registry else {
         let message =
@@ -375,6 +430,13 @@ fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted,
     }
 }
 
+/// Since when this node leaves, where nothing is left on it that has to be kept.
+fn retired(settings: &Settings, seen: &Seen) -> Option<String> {
+    let leaving = seen.secrets.as_ref()?.secrets.record()?.leaving.as_ref()?;
+    let due = leaving.node == settings.node.as_str() && leaving.stage >= Stage::Stopping;
+    due.then(|| leaving.since.clone())
+}
+
 fn nats_server_plan(
     settings: &Settings,
     situation: &Situation,
@@ -383,9 +445,10 @@ fn nats_server_plan(
     limits: Limits,
 ) -> Planned {
     let (engine, listen) = (&settings.engine, settings.listen);
+    let takes_streams = record.leaving.as_ref().is_none_or(|leaving| leaving.node != settings.node.as_str());
     let config = NatsConfig {
         name: settings.node.as_str(),
-        role: Role::Engine { monitor: listen.monitor },
+        role: Role::Engine { monitor: listen.monitor, takes_streams },
         client: listen.client,
         store_dir: &engine.data_dir,
         limits,

@@ -6,6 +6,7 @@ mod disk;
 mod engine;
 mod firewall;
 mod kept;
+mod leave;
 mod local;
 mod queue;
 mod registry;
@@ -30,6 +31,7 @@ pub use binaries::BinariesStep;
 pub use engine::EngineStep;
 pub use firewall::{FirewallStep, take_out as take_out_firewall};
 pub use kept::Kept;
+pub use leave::LeaveStep;
 pub use local::{DataDirStep, NodeInfoStep};
 pub use queue::path as queue_of;
 pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
@@ -57,6 +59,7 @@ pub fn all(
     let has_witness = binary.is_ok();
     let witness = WitnessStep::new(Arc::clone(settings), binary, keeper.clone(), wants.clone());
     let engine = EngineStep::new(Arc::clone(settings), has_witness, keeper.clone(), wants.clone());
+    let leave = LeaveStep::new(Arc::clone(settings), registrar.clone(), keeper.clone());
     let firewall = FirewallStep::new(Arc::clone(settings), Arc::new(System::new(path)));
     let (forest, node) = (settings.forest.clone(), settings.node.clone());
     let updates = Arc::clone(&registrar.updates);
@@ -69,6 +72,7 @@ pub fn all(
         (StepName::Secrets, Arc::new(SecretsStep::new(keeper))),
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Firewall, Arc::new(firewall)),
+        (StepName::Leave, Arc::new(leave)),
         (StepName::Witness, Arc::new(witness)),
         (StepName::Engine, Arc::new(engine)),
     ];

@@ -125,20 +125,31 @@ impl Registrar {
 
     /// Puts a corrupt registry right, and claims nothing: before the forest's secrets are known.
     async fn settle(&self, dir: &ShareDir) -> Result<String, Fault> {
+        let outcome = self.change(dir, |_| None).await?;
+        Ok(restored(&outcome).unwrap_or_else(|| "the registry is as it was".to_owned()))
+    }
+
+    /// Changes the registry by the whole algorithm; a missing one is not made.
+    ///
+    /// # Errors
+    /// Why it could not be done; nothing is lost then.
+    pub async fn change(
+        &self,
+        dir: &ShareDir,
+        change: impl Fn(&Registry) -> Option<Registry> + Send + 'static,
+    ) -> Result<Outcome, Fault> {
         let (door, limits) = (self.door(dir)?, self.limits.clone());
         let options = UpdateOptions { create_missing: false, files: self.files() };
         let owner = Owner::current(&format!("forest-agent {}", self.settings.node));
         let what = format!("updating {}", self.settings.registry.display());
         let deadline = limits.give_up + limits.give_up / 2;
         let job = move || {
-            registry::update(&door, &SystemClock, &owner, &limits, &options, |_: &Registry| {
-                Ok::<_, Infallible>(None)
+            registry::update(&door, &SystemClock, &owner, &limits, &options, |registry: &Registry| {
+                Ok::<_, Infallible>(change(registry))
             })
         };
         let settled = self.updates.run(&what, deadline, job).await.map_err(|err| hung(&err))?;
-        let outcome =
-            settled.map_err(|err| Fault::new(err.reason().unwrap_or(Reason::RegistryWrite), chain(&err)))?;
-        Ok(restored(&outcome).unwrap_or_else(|| "the registry is as it was".to_owned()))
+        settled.map_err(|err| Fault::new(err.reason().unwrap_or(Reason::RegistryWrite), chain(&err)))
     }
 
     /// One update; `Err` inside: these entries are to be asked first.

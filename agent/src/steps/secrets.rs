@@ -119,6 +119,17 @@ impl SecretsKeeper {
         Ok(matches!(outcome, Outcome::Committed { .. }))
     }
 
+    /// The secrets on the share.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn current(&self, dir: &ShareDir) -> Result<Secrets, Fault> {
+        self.read(dir).await.map_err(|result| match result {
+            Ok(Look::Differs(fault)) | Err(fault) => fault,
+            Ok(Look::Stands(detail)) => Fault::new(Reason::SecretsMissing, detail),
+        })
+    }
+
     async fn look(self, seen: Seen) -> Looked {
         let settings = &self.registrar.settings;
         if let Some(since) = &seen.removed {

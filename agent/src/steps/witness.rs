@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use forest_core::reason::Reason;
-use forest_core::secrets::Duty;
+use forest_core::secrets::{Duty, Record};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
@@ -18,7 +18,7 @@ use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::companion::{Companion, Destination};
-use crate::cluster::machine::{WitnessPlan, enough};
+use crate::cluster::machine::{WitnessPlan, spares, staying};
 use crate::cluster::situation::Situation;
 use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
@@ -26,8 +26,9 @@ use crate::cluster::view::SysAt;
 use crate::cluster::witness;
 use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
 use crate::engine::monitor::Unanswered;
-use crate::engine::nats_server;
 use crate::engine::planned::Planned;
+use crate::engine::restart::RestartFile;
+use crate::engine::{lame_duck, nats_server};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
 
@@ -131,9 +132,15 @@ impl WitnessStep {
                     return Ok(Look::Differs(due));
                 }
                 let planned = self.planned(&situation, seen, duty)?;
+                if self.is_anothers(seen, duty) {
+                    return differs(format!("a witness of another name makes way for {}", duty.name));
+                }
                 let asked = self.last() == Some(Want::Run(planned.command.clone()));
                 if !planned.is_written() || !asked {
                     return differs(format!("the witness {} is not as it should be yet", duty.name));
+                }
+                if self.restarts(seen).is_some() {
+                    return differs(format!("the witness {} is to be restarted", duty.name));
                 }
                 match stray(seen, &duty.name) {
                     Some(fault) => Ok(Look::Differs(fault)),
@@ -198,7 +205,10 @@ impl WitnessStep {
                 // First the record: a name whose store is gone must never be started again. The store goes then,
                 // as that of any witness that has no place here.
                 let name = duty.name.clone();
-                self.record(&seen, move |secrets| secrets.discharge_witness(&name)).await?;
+                self.record(&seen, move |secrets| {
+                    secrets.discharge_witness(&name).or_else(|| secrets.discharge_left_witness(&name))
+                })
+                .await?;
                 Ok(format!("the witness {} is discharged", duty.name))
             }
             WitnessPlan::Discharge(duty) => Ok(self.stop(&format!("{} is out of the group", duty.name))),
@@ -215,7 +225,16 @@ impl WitnessStep {
         format!("the witness is to stop: {reason}")
     }
 
+    /// What runs cannot be this one: the store of a witness is made before its first start.
+    fn is_anothers(&self, seen: &Seen, duty: &Duty) -> bool {
+        seen.witness.active && !witness::store_dir(&self.settings, &duty.name).exists()
+    }
+
     async fn run(&self, situation: &Situation, seen: &Seen, duty: &Duty) -> Result<String, Fault> {
+        let (step, known, name) = (self.clone(), seen.clone(), duty.clone());
+        if off_thread(move || Ok(step.is_anothers(&known, &name))).await? {
+            return Ok(self.stop(&format!("it makes way for {}", duty.name)));
+        }
         self.fetch(seen).await?;
         let planned = self.planned(situation, seen, duty)?;
         let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
@@ -227,10 +246,23 @@ impl WitnessStep {
         nats_server::check_config(&planned.command.program, &planned.file).await?;
         // A running one is not told: it finds the others by the engine beside it, and reads this at its next start.
         self.want(Want::Run(planned.command));
+        if let Some(pid) = self.restarts(seen) {
+            lame_duck::end(pid);
+            return Ok(format!("the witness {} (pid {pid}) makes way for the next", duty.name));
+        }
         match seen.view.strays.is_empty() {
             true => Ok(format!("the witness {} is to run", duty.name)),
             false => self.clear_strays(seen, &duty.name).await,
         }
+    }
+
+    /// The witness's process, where a person wants the servers here restarted and the engine is new and well: it
+    /// makes the quorum meanwhile.
+    fn restarts(&self, seen: &Seen) -> Option<u32> {
+        let restart = RestartFile::new(&self.settings).read()?;
+        let leads = seen.view.own_leader.is_some() && seen.view.answers == seen.engine.pid;
+        let engine_is_new = seen.engine.pid.is_some_and(|pid| pid != restart.engine) && leads;
+        seen.witness.pid.filter(|pid| engine_is_new && restart.witness == Some(*pid))
     }
 
     /// Brings streams off the witness `name`.
@@ -267,8 +299,11 @@ impl WitnessStep {
         name: &str,
     ) -> Result<String, Fault> {
         let failed = |err: Unanswered| Fault::new(Reason::WitnessDown, err.to_string());
-        let nodes = situation.nodes.clone();
-        let give = |client: Client| order.give(client, name.to_owned(), nodes.clone()).boxed();
+        let Some(record) = situation.record.clone() else {
+            return Err(Fault::new(Reason::SecretsMissing, "the forest's secrets went away"));
+        };
+        let asked = (situation.nodes.clone(), record);
+        let give = |client: Client| order.give(client, name.to_owned(), asked.clone()).boxed();
         let by = if let Some(SysAt { at, sys, .. }) = SysAt::of(&self.settings, seen) {
             let mut link = self.link.lock().await;
             let client = link.client(at, &sys, ORDER).await.map_err(failed)?;
@@ -332,14 +367,21 @@ enum Order {
 impl Order {
     /// Gives it, about the server `name`. What was seen may be a poll interval old: nobody is taken out that leads
     /// by now, or that one of the real `nodes` cannot be without.
-    async fn give(self, client: Client, name: String, nodes: BTreeSet<String>) -> Result<(), Unanswered> {
+    async fn give(
+        self,
+        client: Client,
+        name: String,
+        (nodes, record): (BTreeSet<String>, Record),
+    ) -> Result<(), Unanswered> {
         let refused = |why: &str| Unanswered { what: format!("taking {name} out"), why: why.to_owned() };
         match self {
             Self::StepDown => sys::step_down(&client, ORDER).await,
             Self::Remove => match sys::group(&client, ORDER).await?.map(|group| group.named(&nodes)) {
                 None => Err(refused("no meta leader answers")),
                 Some(group) if group.leader == name => Err(refused("it leads the group by now")),
-                Some(group) if !enough(&nodes, &group) => Err(refused("not all nodes are current")),
+                Some(group) if !spares(&staying(&nodes, &record), &record, &group, &name) => {
+                    Err(refused("not all nodes are current"))
+                }
                 Some(_) => sys::remove(&client, &name, ORDER).await,
             },
         }

@@ -9,8 +9,10 @@ mod logs;
 mod plant;
 mod remote;
 mod resolve;
+mod shrink;
 mod table;
 mod teardown;
+mod upgrade;
 mod view;
 
 use clap::CommandFactory as _;
@@ -36,6 +38,14 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
             Resolved::Local(local, forest) => grow::run(&local, &forest, &args, ui).await,
             Resolved::Remote(there) => cloud::grow::run(&there, &args, named, env, ui).await,
         },
+        Command::Upgrade(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => upgrade::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(_) => Err(on_the_node(&args.forest, "upgrades", "restart")),
+        },
+        Command::Shrink(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => shrink::run(&local, &forest, &args, ui).await,
+            Resolved::Remote(_) => Err(on_the_node(&args.forest, "shrinks", "leave")),
+        },
         Command::Teardown { forest } => match resolve(&forest)? {
             Resolved::Local(local, forest) => teardown::run(&local, &forest, ui).await,
             Resolved::Remote(there) => cloud::teardown::run(&there, named, env, ui).await,
@@ -56,6 +66,15 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
         Command::Completions { shell } => completions(shell),
         Command::Detach { .. } => Err(Failure::new(Reason::Usage, "detach stands at main alone")),
     }
+}
+
+/// What this version does for forests on this machine alone.
+fn on_the_node(forest: &str, does: &str, command: &str) -> Failure {
+    let message = format!(
+        "this version {does} forests on this machine alone, and {forest} is elsewhere: run `forest-agent {command}` on the \
+         node itself"
+    );
+    Failure::new(Reason::NotSupported, message)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {

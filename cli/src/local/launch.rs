@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use forest_core::reason::Reason;
@@ -16,11 +17,31 @@ use crate::failure::Failure;
 /// Variables that would tell the agent of a service manager or of other settings than its own.
 const NOT_INHERITED: [&str; 4] = ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "FOREST_AGENT_CONFIG"];
 
+/// Makes the node's own link lead to the agent at `program`; whole at any moment.
+///
+/// # Errors
+/// [`Failure`] where it cannot be made.
+pub fn link(program: &Path, node: &NodeDir) -> Result<(), Failure> {
+    let link = node.agent();
+    if std::fs::read_link(&link).is_ok_and(|found| found == program) {
+        return Ok(());
+    }
+    let new = link.with_extension("new");
+    let failed = |err: std::io::Error| Failure::state("make", &link, &err);
+    match std::fs::remove_file(&new) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(failed(err)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(program, &new).map_err(failed)?;
+    std::fs::rename(&new, &link).map_err(failed)
+}
+
 /// Starts the agent of a node. The process is the agent's from its first moment, by way of `morpheus detach`.
 ///
 /// # Errors
 /// [`Failure`] where the log cannot be opened or nothing be started.
 pub fn start(programs: &Programs, node: &NodeDir) -> Result<Child, Failure> {
+    link(&programs.agent, node)?;
     let path = node.agent_log();
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let log = log.map_err(|err| Failure::state("open", &path, &err))?;
@@ -33,7 +54,7 @@ pub fn start(programs: &Programs, node: &NodeDir) -> Result<Child, Failure> {
     }
     command
         .arg("detach")
-        .arg(&programs.agent)
+        .arg(node.agent())
         .args([OsStr::new("run"), OsStr::new("--config"), node.config().as_os_str()])
         .current_dir("/")
         .stdin(Stdio::null())

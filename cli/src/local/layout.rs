@@ -75,6 +75,12 @@ impl NodeDir {
         self.0.join("agent.yaml")
     }
 
+    /// The agent's executable, as the agent is started: a link to it, so that another file can take its place.
+    #[must_use]
+    pub fn agent(&self) -> PathBuf {
+        self.0.join("forest-agent")
+    }
+
     /// What the agent keeps over reboots.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 //! started and removed after everything is gone; so a command that was killed at any moment is finished by
 //! running it again. One command at a time works on a forest ([`lock`]).
 
+pub mod agent;
 pub mod grow;
 pub mod launch;
 pub mod layout;
@@ -18,7 +19,9 @@ pub mod process;
 pub mod programs;
 pub mod ready;
 pub mod record;
+pub mod shrink;
 pub mod teardown;
+pub mod upgrade;
 
 use forest_core::id::ForestId;
 use forest_core::reason::Reason;

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -90,6 +91,26 @@ impl Process {
     /// The kernel's, where it may not be asked; one that is gone is no failure.
     pub fn term(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
+    }
+
+    /// Asks it to execute its successor.
+    ///
+    /// # Errors
+    /// As for [`Self::term`].
+    pub fn hup(&self) -> io::Result<()> {
+        self.signal(Signal::HUP)
+    }
+
+    /// The file that it executes; `None` where that cannot be seen.
+    #[must_use]
+    pub fn executable(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
+    }
+
+    /// Is `path` the name by which it was started?
+    #[must_use]
+    pub fn is_started_as(&self, path: &Path) -> bool {
+        read(self.pid, "cmdline").split(|byte| *byte == 0).next() == Some(path.as_os_str().as_bytes())
     }
 
     /// Ends it.

@@ -77,8 +77,11 @@ fn agent(args: &args::Programs, env: &Environment) -> Result<PathBuf, Failure> {
     })
 }
 
-/// An executable that somebody named.
-fn given(path: &Path, by: &str) -> Result<PathBuf, Failure> {
+/// An executable that somebody named, by `by`.
+///
+/// # Errors
+/// [`Failure`] where it is none.
+pub fn given(path: &Path, by: &str) -> Result<PathBuf, Failure> {
     let full = std::path::absolute(path).map_err(|err| Failure::state("find", path, &err))?;
     if is_executable(&full) {
         return Ok(full);

@@ -62,6 +62,9 @@ pub struct Plan {
     pub grown_at: Option<Timestamp>,
     /// What its nodes run.
     pub programs: Programs,
+    /// The node whose upgrade was begun and not seen to end well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrading: Option<NodeId>,
 }
 
 /// How far a forest is.
@@ -200,6 +203,7 @@ fn fresh(registry: &Registry, forest: &ForestId, request: &Request) -> Result<Pl
         pending: Vec::new(),
         grown_at: None,
         programs: request.programs.clone(),
+        upgrading: None,
     };
     plan.add(forest, request.count)?;
     Ok(plan)
@@ -287,6 +291,42 @@ pub fn settle(
         plan.status = Status::Active;
     }
     edit_forest(registry, forest, now, |record| plan.write(record))
+}
+
+/// The registry in which the forest's nodes run these programs, and `node` is being given them; `None` once all have
+/// them.
+#[must_use]
+pub fn equip(
+    registry: &Registry,
+    forest: &ForestId,
+    programs: &Programs,
+    node: Option<&NodeId>,
+    now: Timestamp,
+) -> Option<Registry> {
+    let before = live(registry, forest).ok()?;
+    let plan = Plan { programs: programs.clone(), upgrading: node.cloned(), ..before };
+    edit_forest(registry, forest, now, |record| {
+        if node.is_none() {
+            // Written only where there is one.
+            record.shift_remove("upgrading");
+        }
+        plan.write(record);
+    })
+}
+
+/// The registry in which `node` is no member any more; `None` where it was none.
+#[must_use]
+pub fn shrink(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestamp) -> Option<Registry> {
+    let mut plan = live(registry, forest).ok()?;
+    plan.members.retain(|member| member.id != *node);
+    plan.pending.retain(|id| id != node);
+    let left_alone = plan.upgrading.take_if(|id| id == node);
+    edit_forest(registry, forest, now, |record| {
+        if left_alone.is_some() {
+            record.shift_remove("upgrading");
+        }
+        plan.write(record);
+    })
 }
 
 /// The registry in which the forest is being torn down: no node of it registers any more.

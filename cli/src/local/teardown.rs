@@ -84,7 +84,7 @@ impl Local {
     }
 
     /// Ends everything that runs of a node, then removes its directory.
-    async fn end(&self, forest: &ForestId, node: &NodeId) -> Result<(), Failure> {
+    pub(super) async fn end(&self, forest: &ForestId, node: &NodeId) -> Result<(), Failure> {
         let dir = self.layout.node(forest, node);
         end_all(|| process::agents(&dir), AGENT_GRACE, node).await?;
         // What an agent that was killed has left behind; a living one has ended them itself.

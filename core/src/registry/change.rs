@@ -88,3 +88,11 @@ pub fn bury(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestam
     next.touch(now);
     Some(next)
 }
+
+/// The registry without the node: a tombstone for it, and no entry. `None` where it stands so.
+#[must_use]
+pub fn take_out(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestamp) -> Option<Registry> {
+    let buried = bury(registry, forest, node, now);
+    let gone = remove_entry(buried.as_ref().unwrap_or(registry), forest, node, now);
+    gone.or(buried)
+}

@@ -30,7 +30,7 @@ mod sweep;
 pub mod update;
 mod waiter;
 
-pub use change::{Action, Change, bury, remove_entry};
+pub use change::{Action, Change, bury, remove_entry, take_out};
 pub use claim::{Claim, ClaimError, Ports, Probes, claim};
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use document::{Corrupt, Document, Files};

@@ -3,7 +3,8 @@
 
 mod chaos;
 mod faults;
-mod growth;
+pub(crate) mod growth;
+mod leave;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,8 +47,12 @@ impl Forest {
 
     /// Starts one more node.
     fn plant(&mut self) -> &Node {
-        let id = format!("grove-node-{}", self.nodes.len() + 1);
-        let started = node(&id, &self.server).registry(self.registry()).start();
+        self.plant_as(&format!("grove-node-{}", self.nodes.len() + 1))
+    }
+
+    /// Starts one more node, of this id.
+    fn plant_as(&mut self, id: &str) -> &Node {
+        let started = node(id, &self.server).registry(self.registry()).start();
         self.nodes.push(started);
         self.nodes.last().unwrap()
     }

@@ -1,5 +1,7 @@
 //! morpheus with real agents and real nats-servers: forests side by side, and a laptop that dies in the middle.
 
+mod change;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -77,6 +79,15 @@ impl Laptop {
             });
         }
         nodes.iter().map(|node| node["node_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until all of `count` nodes are well.
+    #[track_caller]
+    fn well(&self, forest: &str, count: usize) {
+        until("the forest is well", || {
+            let (code, status) = self.run(&["status", forest]);
+            (code == Some(0) && status["nodes"].as_array().unwrap().len() == count).then_some(())
+        });
     }
 
     fn processes(&self) -> Vec<(u32, String)> {

@@ -33,7 +33,7 @@ fn render(store_dir: &Path, role: Role, routes: &[SocketAddr]) -> String {
 }
 
 fn engine() -> Role {
-    Role::Engine { monitor: "[::]:8222".parse().unwrap() }
+    Role::Engine { monitor: "[::]:8222".parse().unwrap(), takes_streams: true }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::Forest;
 use super::growth::{numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
-fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
+pub(super) fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
     let setting = |name: &str| std::env::var(name).unwrap_or_default();
     let first = setting("FOREST_CHAOS_SEED").parse().unwrap_or(1);
     let count = if setting("FOREST_CHAOS") == "long" { long } else { short };
@@ -48,7 +48,7 @@ fn three_planted_at_one_moment_are_one_forest_each_time() {
 
 /// What is killed with -9, all of it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+pub(super) enum Victim {
     Agent,
     Engine,
     Witness,
@@ -126,7 +126,7 @@ fn killed(victim: Victim) {
 }
 
 /// Kills; agents are started again, as systemd does. Says of which node.
-fn kill(forest: &mut Forest, victim: Victim, random: &mut StdRng) -> String {
+pub(super) fn kill(forest: &mut Forest, victim: Victim, random: &mut StdRng) -> String {
     let count = forest.nodes.len();
     let one = random.random_range(0..count);
     let chosen = match victim {

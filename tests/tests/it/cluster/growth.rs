@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use super::Forest;
 
-fn config(name: &str, replicas: usize) -> stream::Config {
+pub(super) fn config(name: &str, replicas: usize) -> stream::Config {
     stream::Config {
         name: name.to_owned(),
         subjects: vec![format!("{name}.>")],
@@ -106,7 +106,7 @@ pub(super) fn raise(client: &Client, names: &[&'static str], replicas: usize) {
 }
 
 /// Takes exactly these numbers from the work queue, in their order.
-async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive<u64>) {
+pub(super) async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive<u64>) {
     let count = numbers.clone().count();
     let batch = worker.fetch().max_messages(count).expires(Duration::from_secs(10));
     let mut messages = batch.messages().await.unwrap();
@@ -118,7 +118,7 @@ async fn take(worker: &consumer::PullConsumer, numbers: std::ops::RangeInclusive
 }
 
 /// Every number that the stream holds.
-pub(super) async fn numbers(
+pub(crate) async fn numbers(
     js: &async_nats::jetstream::Context,
     name: &str,
 ) -> std::collections::HashSet<u64> {

@@ -22,7 +22,7 @@ use super::*;
 fn config_in(place: &Place, store: &Path) -> PathBuf {
     let config = NatsConfig {
         name: "grove-node-1",
-        role: Role::Engine { monitor: place.at(MONITOR) },
+        role: Role::Engine { monitor: place.at(MONITOR), takes_streams: true },
         client: place.at(CLIENT),
         store_dir: store,
         limits: Limits { max_memory: 32 << 20, max_file: 64 << 20 },

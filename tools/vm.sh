@@ -18,26 +18,43 @@ export SSL_CERT_FILE="$image/box.crt"
 
 # lane [WORD…]: the scenarios that the words choose, in place of this shell.
 lane() {
-    # The first process of a process namespace ignores the keyboard unless it says otherwise: the shell says so.
     exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -c '
-        trap "exit 130" INT TERM HUP
         mount -t tmpfs -o size=8G,mode=0755 tmpfs /mnt
         target/debug/vm "$@" &
         wait $!
     ' vm /mnt "$image" "$PWD/target/vm/kept" "$@"
 }
 
-[ $# -eq 0 ] || lane "$@"
+# unshare blocks INT and TERM while it waits, and jobs in the background ignore INT: only KILL ends a lane, and
+# by --kill-child everything in its process namespace with it.
+first=
+end() {
+    for lane in $first "${!-}"; do
+        [ -z "$lane" ] || kill -KILL "$lane" 2>/dev/null || true
+    done
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
 
-# Most of a scenario is waiting: for a boot, an outage, a patience. What the second lane says comes after the first's.
-mkdir -p target/vm
-said=target/vm/second-lane.log
-lane --lane 2 >"$said" 2>&1 &
-second=$!
-trap 'kill "$second" 2>/dev/null || true' EXIT
-trap 'exit 130' INT TERM HUP
 failed=0
-(lane --lane 1) || failed=1
-wait "$second" || failed=1
-cat "$said"
+if [ $# -gt 0 ]; then
+    lane "$@" &
+    wait $! || failed=$?
+else
+    # Most of a scenario is waiting: for a boot, an outage, a patience. What the second lane says comes after the
+    # first's.
+    mkdir -p target/vm
+    said=target/vm/second-lane.log
+    lane --lane 1 &
+    first=$!
+    lane --lane 2 >"$said" 2>&1 &
+    wait "$first" || failed=1
+    first=
+    wait $! || failed=1
+    cat "$said"
+fi
+# Both have ended: their numbers may be others' by now.
+trap - EXIT
 exit "$failed"

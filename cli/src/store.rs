@@ -57,14 +57,14 @@ impl Store {
         Ok(Self { door: Box::new(door), files: Files::of(&name) })
     }
 
-    /// The registry as it stands; a missing one is empty, a missing directory is not.
+    /// The registry as it stands; a missing one is empty, unless a last good copy of it is there; a missing directory is not.
     ///
     /// # Errors
     /// [`Failure`] where it cannot be read.
     pub fn read(&self) -> Result<Registry, Failure> {
         match read(&*self.door, &SystemClock, &Limits::default(), &self.files) {
             Ok(snapshot) => Ok(snapshot.doc),
-            Err(ReadError::Missing(_)) => {
+            Err(ReadError::Missing(absent)) if !absent.copy => {
                 self.door.list("").map(|_| Registry::empty()).map_err(|err| failed(&err))
             }
             Err(ReadError::Unreadable(err)) => Err(failed(&err)),

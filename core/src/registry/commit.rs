@@ -4,13 +4,16 @@ use super::document::Files;
 use super::door::{Base, DoorError, Kind, Publish, optional};
 use super::lease::{Context, Lease};
 
-/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's.
+/// Steps 4 and 5; `false`: the lease was lost, or what stands there is another's. Of the document and its copy the one
+/// that is good stays until the other is: where the copy is `restored`, the document comes first, since a holder who
+/// dies while a file is replaced may leave none in its place.
 pub(super) fn put(
     cx: &Context<'_>,
     lease: &Lease<'_>,
     files: &Files,
     bytes: &[u8],
     base: &Base,
+    restored: bool,
 ) -> Result<bool, DoorError> {
     if !lease.stands()? {
         return Ok(false);
@@ -22,7 +25,11 @@ pub(super) fn put(
             return Ok(false);
         }
     }
-    for (staged, target, base) in [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)] {
+    let mut order = [(&good, &files.last_good, &Base::Any), (&json, &files.file, base)];
+    if restored {
+        order.reverse();
+    }
+    for (staged, target, base) in order {
         if !lease.in_time() {
             return Ok(false);
         }

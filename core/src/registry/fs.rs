@@ -69,6 +69,13 @@ impl FsDoor {
         Self { cifs: OnceLock::from(true), ..self }
     }
 
+    /// The name that `target` bears while `staged` takes its place on CIFS. Where one lies and the target does not stand,
+    /// the holder of the lease died in between.
+    #[must_use]
+    pub fn aside(staged: &str, target: &str) -> String {
+        format!("{OLD}{}{}", staged.rsplit('/').next().unwrap_or_default(), old_suffix(target))
+    }
+
     fn error(&self, op: Op, path: &str, err: io::Error) -> DoorError {
         DoorError {
             op,
@@ -134,14 +141,15 @@ impl FsDoor {
     /// Puts `staged` in the place of `target`: at once, but on CIFS. There a client which is refused the rename, because
     /// somebody has the target open, removes the target and tries again; the server then keeps in mind that the
     /// name is to go, and takes away whatever stands there when the last reader closes the old file: the new one too.
-    /// So the old file is moved aside first, which is never refused, and the name is free for a moment.
+    /// So the old file is moved aside first, which is never refused, and the name is free for a moment; for longer where
+    /// this process dies in it.
     fn replace(&self, staged: &str, target: &str) -> Result<(), Errno> {
         if !self.on_cifs() {
             return self.rename(staged, target);
         }
         // Who has lost the lease has nothing staged any more, and moves nothing.
         rustix::fs::statat(&self.dir, staged, AtFlags::SYMLINK_NOFOLLOW)?;
-        let old = format!("{OLD}{}", staged.rsplit('/').next().unwrap_or_default());
+        let old = Self::aside(staged, target);
         let stood = match self.rename_new(target, &old) {
             Ok(()) => true,
             Err(Errno::NOENT) => false,
@@ -284,6 +292,11 @@ impl Door for FsDoor {
             _ => Ok(()),
         }
     }
+}
+
+/// How the names end that `target`'s files bear while they are replaced.
+pub(super) fn old_suffix(target: &str) -> String {
+    format!(".{}", target.replace('/', "_"))
 }
 
 /// The magic number's type differs from machine to machine; it has 32 bits.

@@ -19,12 +19,18 @@ pub struct Snapshot<D> {
 
 /// A document that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file} {}", if *empty { "is empty, and no good copy of it exists" } else { "does not exist" })]
+#[error("{file} {}", match (empty, copy) {
+    (true, _) => "is empty, and no good copy of it exists",
+    (false, true) => "does not exist, its last good copy is still there",
+    (false, false) => "does not exist",
+})]
 pub struct Absent {
     /// The file.
     pub file: String,
     /// Whether there is a file with nothing in it.
     pub empty: bool,
+    /// Whether the last good copy can be read: then the next update puts it back, and nobody may begin anew.
+    pub copy: bool,
 }
 
 /// Why a document cannot be read.
@@ -113,10 +119,11 @@ impl Bad {
     /// The error for a file that stays so.
     fn told<D>(self, file: String, copy: &LastGood<D>) -> ReadError {
         let missing = self.stands == Stands::Nothing;
+        let good = matches!(copy, LastGood::Good(_));
         if missing || self.stands.is_blank() && matches!(copy, LastGood::None) {
-            return ReadError::Missing(Absent { file, empty: !missing });
+            return ReadError::Missing(Absent { file, empty: !missing, copy: good });
         }
-        ReadError::Corrupt { file, what: self.what, copy: matches!(copy, LastGood::Good(_)) }
+        ReadError::Corrupt { file, what: self.what, copy: good }
     }
 }
 
@@ -160,7 +167,8 @@ pub(super) enum LastGood<D> {
 }
 
 /// Reads the document. A read that is torn, or fails as a network file system does in passing, is tried again
-/// for at most `limits.torn`; so is a document that is missing although there is a copy of it.
+/// for at most `limits.torn`; so is a document that is missing although there is a copy of it. Where neither stands, a second
+/// look a pause later has to find the same.
 ///
 /// # Errors
 /// [`ReadError`]: missing, corrupt and unreadable are told apart.
@@ -172,13 +180,16 @@ pub fn read<D: Document>(
 ) -> Result<Snapshot<D>, ReadError> {
     let until = clock.boottime() + limits.torn;
     let mut backoff = Backoff::new(limits.retry_min, limits.retry_max);
+    let mut nothing_before = false;
     loop {
+        let mut nothing = false;
         let (err, passes) = match look::<D>(door, files) {
             Ok(Found::Good(snapshot)) => return Ok(snapshot),
             Ok(Found::Bad(bad)) => match last_good::<D>(door, files) {
                 Ok(copy) => {
-                    let never = bad.stands == Stands::Nothing && matches!(copy, LastGood::None);
-                    (bad.told(door.shown(&files.file), &copy), !never)
+                    nothing = bad.stands == Stands::Nothing && matches!(copy, LastGood::None);
+                    // Both names may have been free for a moment, one after the other: looked at twice.
+                    (bad.told(door.shown(&files.file), &copy), !(nothing && nothing_before))
                 }
                 Err(err) => unreadable(err),
             },
@@ -187,6 +198,7 @@ pub fn read<D: Document>(
         if !passes || clock.boottime() >= until {
             return Err(err);
         }
+        nothing_before = nothing;
         backoff.wait(clock);
     }
 }

@@ -17,7 +17,8 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::commit::put;
 use super::document::{Corrupt, Document, Files};
-use super::door::{Base, Door, DoorError};
+use super::door::{Base, Door, DoorError, optional};
+use super::fs::{OLD, old_suffix};
 use super::lease::{Context, Holder, Lease};
 use super::limits::Limits;
 use super::owner::Owner;
@@ -202,7 +203,7 @@ where
                 self.apply(lease, &D::empty(), &base)
             } else {
                 let file = self.cx.door.shown(&files.file);
-                Err(UpdateError::Missing(Absent { file, empty: !missing }))
+                Err(UpdateError::Missing(Absent { file, empty: !missing, copy: false }))
             };
         }
         let Limits { stale, torn, give_up, .. } = *self.cx.limits;
@@ -212,13 +213,23 @@ where
         }
         let age = Suspicion::note(&mut self.suspicion, &stands, self.cx.clock.boottime());
         match copy {
-            LastGood::Good(doc) if age >= stale => self.restore(lease, &doc, &stands, base),
+            LastGood::Good(doc) if age >= stale || missing && self.died_replacing()? => {
+                self.restore(lease, &doc, &stands, base)
+            }
             LastGood::Good(_) => Ok(Attempt::Bad(what, stale)),
             _ if age >= torn => {
                 Err(UpdateError::NoCopy { file: self.cx.door.shown(&files.file), source: what })
             }
             _ => Ok(Attempt::Bad(what, torn)),
         }
+    }
+
+    /// Did a holder die between the two renames that replace a file on CIFS? Under the lease nobody is between them,
+    /// so that there is nothing to wait for.
+    fn died_replacing(&self) -> Result<bool, DoorError> {
+        let suffix = old_suffix(&self.options.files.file);
+        let names = self.cx.read(|| optional(self.cx.door.list("")))?.unwrap_or_default();
+        Ok(names.iter().any(|name| name.starts_with(OLD) && name.ends_with(&suffix)))
     }
 
     /// Waits for a document that was bad to become another, or old enough.
@@ -277,7 +288,8 @@ where
         base: &Base,
         restored: Option<Restored>,
     ) -> Result<Attempt, DoorError> {
-        let committed = put(&self.cx, lease, &self.options.files, doc.render().as_bytes(), base)?;
+        let committed =
+            put(&self.cx, lease, &self.options.files, doc.render().as_bytes(), base, restored.is_some())?;
         Ok(if committed { Attempt::Done(Outcome::Committed { restored }) } else { Attempt::Lost })
     }
 }

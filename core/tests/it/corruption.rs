@@ -199,6 +199,38 @@ fn a_good_look_clears_the_suspicion() {
     assert!(clock.boottime() >= mended + limits.stale, "restored too early");
 }
 
+/// One who writes had moved aside the copy just before, and the registry: that is no registry that never was.
+#[test]
+fn a_reader_who_finds_neither_the_registry_nor_its_copy_looks_again() {
+    let (clock, limits) = virtual_clock();
+    let (bench, good) = written(&clock, &limits);
+    let files = Files::default();
+    for name in ["registry.json", ".registry.last-good.json"] {
+        std::fs::remove_file(bench.dir().join(name)).unwrap();
+    }
+    let mending = Mending(&clock, &bench, &good, clock.boottime(), OnceLock::new());
+    assert_eq!(read::<Registry>(&*bench.door(), &mending, &limits, &files).unwrap().bytes, good);
+}
+
+/// Whoever reads it knows that nothing is to be begun anew.
+#[test]
+fn a_missing_registry_is_told_apart_from_one_that_has_a_copy() {
+    let (clock, limits) = virtual_clock();
+    let (bench, _) = written(&clock, &limits);
+    for (copy, told) in
+        [(true, "does not exist, its last good copy is still there"), (false, "does not exist")]
+    {
+        let _ = std::fs::remove_file(bench.dir().join("registry.json"));
+        if !copy {
+            std::fs::remove_file(bench.dir().join(".registry.last-good.json")).unwrap();
+        }
+        let err = read::<Registry>(&*bench.door(), &clock, &limits, &Files::default()).unwrap_err();
+        assert!(matches!(&err, ReadError::Missing(absent) if absent.copy == copy), "{err}");
+        let file = bench.dir().join("registry.json");
+        assert_eq!(err.to_string(), format!("{} {told}", file.display()));
+    }
+}
+
 #[test]
 fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
     let (clock, limits) = virtual_clock();
@@ -219,7 +251,8 @@ fn a_reader_outlasts_a_torn_read_and_tells_the_rest_apart() {
     }
     let (empty, begun) = (Plain::new(), clock.boottime());
     let err = read::<Registry>(&*empty.door(), &clock, &limits, &files).unwrap_err();
-    assert_eq!(clock.boottime(), begun, "nothing to wait for");
+    let waited = clock.boottime() - begun;
+    assert!(!waited.is_zero() && waited <= 2 * limits.retry_min, "a second look, and no third: {waited:?}");
     assert_eq!(err.reason().code(), "registry_missing");
     assert_eq!(err.to_string(), format!("{} does not exist", empty.dir().join("registry.json").display()));
     std::fs::create_dir(empty.dir().join("registry.json")).unwrap();

@@ -19,16 +19,19 @@ pub(crate) enum Start {
     DeadLease,
     /// The same, dead between its copy's publication and the registry's.
     HalfCommitted,
+    /// The same, dead between the two renames by which the registry is replaced on CIFS.
+    HalfReplaced,
     /// A corrupt registry with a good copy.
     Corrupt,
 }
 
-pub(crate) const STARTS: [Start; 6] = [
+pub(crate) const STARTS: [Start; 7] = [
     Start::Nothing,
     Start::Registry,
     Start::Unchanged,
     Start::DeadLease,
     Start::HalfCommitted,
+    Start::HalfReplaced,
     Start::Corrupt,
 ];
 
@@ -40,8 +43,13 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
     match start {
         Start::Nothing | Start::Registry => {}
         Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
-        Start::DeadLease => die_once(bench, clock, limits, || bench.dir().join(".registry.lease").exists()),
-        Start::HalfCommitted => die_once(bench, clock, limits, || {
+        Start::DeadLease => {
+            die_once(bench, clock, limits, Fault::DeadBefore, || bench.dir().join(".registry.lease").exists())
+        }
+        Start::HalfReplaced => {
+            die_once(bench, clock, limits, Fault::DeadBetween, || bench.get("registry.json").is_none());
+        }
+        Start::HalfCommitted => die_once(bench, clock, limits, Fault::DeadBefore, || {
             bench.get(".registry.last-good.json") != bench.get("registry.json")
         }),
         Start::Corrupt => bench.put("registry.json", b"{\"forests\": {\"gro"),
@@ -49,15 +57,28 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
 }
 
 /// Updaters die, each one call later than the one before, until the directory is in that state.
-fn die_once(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, reached: impl Fn() -> bool) {
+fn die_once(
+    bench: &impl Bench,
+    clock: &dyn Clock,
+    limits: &Limits,
+    fault: Fault,
+    reached: impl Fn() -> bool,
+) {
     let quiet = || {};
-    for at in 0.. {
-        let faulty = FaultyDoor::new(bench.other(), at, Fault::DeadBefore, &quiet);
-        mark(&faulty, clock, &gone("dead"), limits, &format!("dead-{at}")).unwrap_err();
+    for at in 0..200 {
+        let faulty = FaultyDoor::new(bench.other(), at, fault, &quiet);
+        if fault == Fault::DeadBetween {
+            // The lease of the one that died before would shift the calls.
+            mark(&*bench.other(), clock, &gone("between"), limits, &format!("between-{at}")).unwrap();
+        }
+        // What strikes no publication lets the update pass.
+        let died = mark(&faulty, clock, &gone("dead"), limits, &format!("dead-{at}"));
+        assert!(died.is_err() || fault == Fault::DeadBetween, "at call {at}");
         if reached() {
             return;
         }
     }
+    panic!("no death led there");
 }
 
 /// One run: an update with one fault at call `at`, then one without. `false`: the update has fewer calls.
@@ -67,13 +88,18 @@ fn run<B: Bench>(new: &impl Fn() -> B, start: Start, fault: Fault, at: usize) ->
     prepare(&bench, &clock, &limits, start);
     let what = format!("{start:?}, {fault:?} at call {at}");
 
+    // Then the registry is put back before its copy is replaced: one of both is good at every moment.
+    let restores = matches!(start, Start::Corrupt | Start::HalfReplaced);
     let watch = || {
-        let Some(bytes) = bench.get("registry.json").filter(|_| start != Start::Corrupt) else {
+        let Some(bytes) = bench.get("registry.json").filter(|_| !restores) else {
             return;
         };
         let registry = Registry::parse(&bytes).unwrap_or_else(|err| panic!("{what}: {err}"));
-        let copy =
-            Registry::parse(&bench.get(".registry.last-good.json").expect("a copy")).expect("that parses");
+        let Some(copy) = bench.get(".registry.last-good.json") else {
+            assert!(fault == Fault::DeadBetween, "{what}: no copy");
+            return;
+        };
+        let copy = Registry::parse(&copy).expect("that parses");
         assert!(!marked(&registry, "second") || marked(&copy, "second"), "{what}: the copy is older");
     };
     let faulty = bench.faulty(at, fault, &watch);
@@ -98,7 +124,8 @@ fn run<B: Bench>(new: &impl Fn() -> B, start: Start, fault: Fault, at: usize) ->
     assert!(marked(&registry, "third"), "{what}");
     assert!(!acknowledged || marked(&registry, "second"), "{what}: lost");
     assert!(start == Start::Nothing || marked(&registry, "first"), "{what}: lost");
-    let documented = [".registry.lease.", ".registry.gone.", ".registry.new.", "registry.json.corrupt-"];
+    let documented =
+        [".registry.lease.", ".registry.gone.", ".registry.new.", ".registry.old.", "registry.json.corrupt-"];
     for name in bench.leftovers() {
         assert!(documented.iter().any(|prefix| name.starts_with(prefix)), "{what}: {name} was left");
     }
@@ -120,6 +147,7 @@ fn passes(fault: Fault, op: Op) -> bool {
         Fault::Torn
         | Fault::DeadBefore
         | Fault::DeadAfter
+        | Fault::DeadBetween
         | Fault::Outage(_)
         | Fault::Spells
         | Fault::Occupied(_) => false,

@@ -1,6 +1,6 @@
 //! Faults at each call of an update, on a file system.
 
-use forest_core::registry::{Clock, Door, Limits, Owner, VirtualClock};
+use forest_core::registry::{Clock, Door, Limits, Outcome, Owner, Restored, VirtualClock};
 use jiff::Timestamp;
 
 use crate::bench::{Bench, Plain, elsewhere, mark, marked};
@@ -74,6 +74,31 @@ fn one_fault_at_every_call_of_an_update() {
             scope.spawn(move || every_call(&Plain::as_on_cifs, start));
         }
     });
+}
+
+/// A holder on another machine that died between the two renames holds up the next one for as long as its lease, and
+/// not a second time for the registry that is missing; what it had written is there.
+#[test]
+fn a_registry_that_was_moved_aside_is_put_back_at_once() {
+    let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
+    let (bench, quiet) = (Plain::as_on_cifs(), || {});
+    mark(&*bench.door(), &clock, &Owner::current("first"), &limits, "first").unwrap();
+    for at in 0..200 {
+        mark(&*bench.door(), &clock, &Owner::current("between"), &limits, &format!("between-{at}")).unwrap();
+        let faulty = FaultyDoor::new(bench.door(), at, Fault::DeadBetween, &quiet);
+        let _ = mark(&faulty, &clock, &elsewhere("dead"), &limits, &format!("dead-{at}"));
+        if bench.get("registry.json").is_none() {
+            let begun = clock.boottime();
+            let outcome = mark(&*bench.door(), &clock, &elsewhere("next"), &limits, "next").unwrap();
+            assert!(matches!(outcome, Outcome::Committed { restored: Some(Restored { quarantined: None }) }));
+            assert!(clock.boottime() - begun < limits.stale + limits.torn);
+            for name in ["first", &format!("dead-{at}"), "next"] {
+                assert!(marked(&bench.registry(), name), "{name}");
+            }
+            return;
+        }
+    }
+    panic!("no call moved it aside");
 }
 
 /// The answer to a commit is lost, and it has had its effect: that is a success.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use forest_core::registry::{Door, DoorError, Kind, Op, Publish, Tag};
+use forest_core::registry::{Door, DoorError, FsDoor, Kind, Op, Publish, Tag};
 use jiff::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub(crate) enum Fault {
     DeadBefore,
     /// The process dies after the effect.
     DeadAfter,
+    /// The process dies between the two renames by which a file is replaced on CIFS; calls that publish nothing are
+    /// left alone.
+    DeadBetween,
     /// A read returns half of what is there; other calls are left alone.
     Torn,
     /// So many calls in a row are lost before their effect, from the chosen one on; those that publish never.
@@ -31,12 +34,13 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 6] = [
+    pub(crate) const ALL: [Fault; 7] = [
         Fault::Refused,
         Fault::LostBefore,
         Fault::LostAfter,
         Fault::DeadBefore,
         Fault::DeadAfter,
+        Fault::DeadBetween,
         Fault::Torn,
     ];
 }
@@ -95,13 +99,17 @@ impl<'a> FaultyDoor<'a> {
         if strikes {
             let _ = self.op.set(op);
         }
-        self.dead
-            .store(strikes && matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter), Ordering::SeqCst);
+        let dies = match self.fault {
+            Fault::DeadBefore | Fault::DeadAfter => strikes,
+            Fault::DeadBetween => strikes && op == Op::Publish,
+            _ => false,
+        };
+        self.dead.store(dies, Ordering::SeqCst);
         let result = match self.fault {
             Fault::Refused | Fault::DeadBefore if strikes => err(Kind::Other),
             Fault::LostBefore | Fault::Outage(_) | Fault::Spells if strikes => err(Kind::Ambiguous),
             Fault::LostAfter if strikes => run().and_then(|_| err(Kind::Ambiguous)),
-            Fault::DeadAfter if strikes => run().and_then(|_| err(Kind::Other)),
+            Fault::DeadAfter | Fault::DeadBetween if dies => run().and_then(|_| err(Kind::Other)),
             _ => run(),
         };
         (self.watch)();
@@ -191,7 +199,13 @@ impl Door for FaultyDoor<'_> {
             let (path, source) = (publish.target.to_owned(), io::Error::other("injected").into());
             return Err(DoorError { op: Op::Publish, path, kind: Kind::Denied, source });
         }
-        self.call(Op::Publish, publish.target, || self.inner.publish(publish))
+        self.call(Op::Publish, publish.target, || {
+            if self.fault == Fault::DeadBetween && self.dead.load(Ordering::SeqCst) {
+                let aside = FsDoor::aside(publish.staged, publish.target);
+                return self.inner.move_new(publish.target, &aside);
+            }
+            self.inner.publish(publish)
+        })
     }
 
     fn sync(&self, path: &str) -> Result<(), DoorError> {

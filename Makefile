@@ -35,7 +35,7 @@ cloud: test-tools ## a laptop killed after every single call of the provider's A
 	cargo build -q --locked --workspace --bins
 	$(NATS) FOREST_CLOUD_STRIDE=1 cargo test --locked -p forest-tests --test it -- --nocapture hetzner_cloud::killed
 
-vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM="NAME…" plays those, `classic` only so)
+vm: tools ## whole virtual machines: cloud-init, systemd, real CIFS (needs root; VM="NAME…" plays those, `classic` and `cloud` only so)
 	@tools/install.sh vm
 	cargo build -q --locked --workspace --bins
 	$(NATS) tools/vm.sh $(VM)

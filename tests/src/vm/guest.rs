@@ -21,10 +21,22 @@ const FINISHED: &str = "finished at";
 /// Far beyond what a boot takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Who a guest is in its network.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Its hostname.
+    pub name: String,
+    /// Its address.
+    pub ip: Ipv6Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+}
+
 /// A guest. Dropped, its power is cut.
 #[derive(Debug)]
 pub struct Guest {
     n: u8,
+    host: Host,
     dir: PathBuf,
     image: PathBuf,
     power: Option<Child>,
@@ -32,8 +44,9 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(n: u8, dir: &Path, image: &Path, user_data: &str) -> anyhow::Result<Self> {
-        let this = Self { n, dir: dir.to_owned(), image: image.to_owned(), power: None, kernel: Vec::new() };
+    pub(super) fn new(n: u8, host: Host, dir: &Path, image: &Path, user_data: &str) -> anyhow::Result<Self> {
+        let (dir, image) = (dir.to_owned(), image.to_owned());
+        let this = Self { n, host, dir, image, power: None, kernel: Vec::new() };
         this.seed(user_data)?;
         Ok(this)
     }
@@ -47,8 +60,8 @@ impl Guest {
         fs::write(seed.join("meta-data"), format!("instance-id: {name}\nlocal-hostname: {name}\n"))?;
         // Without these two, networkd waits for a router that is not there.
         let network = format!(
-            "version: 2\nethernets:\n  vec0:\n    addresses: [\"{}/64\"]\n    accept-ra: false\n    link-local: []\n",
-            self.ip()
+            "version: 2\nethernets:\n  vec0:\n    addresses: [\"{}/{}\"]\n    accept-ra: false\n    link-local: []\n",
+            self.host.ip, self.host.prefix
         );
         fs::write(seed.join("network-config"), network)?;
         self.burn()
@@ -79,13 +92,13 @@ impl Guest {
     /// Its hostname.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("vm{}", self.n)
+        self.host.name.clone()
     }
 
     /// Its address.
     #[must_use]
     pub fn ip(&self) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x10 + u16::from(self.n))
+        self.host.ip
     }
 
     /// Switches it on; its disk is as it was left.

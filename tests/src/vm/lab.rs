@@ -1,10 +1,12 @@
 //! The lab: a bridge, the StorageBox and whoever is on it, all in namespaces that are this process's own.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use super::guest::Host;
 use super::storage_box::StorageBox;
 use super::{Guest, run};
 
@@ -39,11 +41,26 @@ impl Lab {
         Ok(Self { dir: dir.to_owned(), image: image.to_owned(), kept: kept.to_owned(), storage })
     }
 
+    /// Where the image lies, and with it the certificate of the StorageBox and the key of every guest.
+    #[must_use]
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
     /// Guest `n`, switched off, with a fresh disk and this user-data.
     ///
     /// # Errors
     /// Its network or its seed cannot be made.
     pub fn guest(&self, n: u8, user_data: &str) -> anyhow::Result<Guest> {
+        let ip = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x10 + u16::from(n));
+        self.guest_as(n, Host { name: format!("vm{n}"), ip, prefix: 64 }, user_data)
+    }
+
+    /// The same, but for its name and address.
+    ///
+    /// # Errors
+    /// As [`Self::guest`].
+    pub fn guest_as(&self, n: u8, host: Host, user_data: &str) -> anyhow::Result<Guest> {
         let tap = format!("tap{n}");
         if !Path::new("/sys/class/net").join(&tap).exists() {
             // Of an earlier guest: taken again.
@@ -53,7 +70,7 @@ impl Lab {
         let dir = self.dir.join(format!("guest{n}"));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
-        Guest::new(n, &dir, &self.image, user_data)
+        Guest::new(n, host, &dir, &self.image, user_data)
     }
 
     /// Saves the consoles and journals of `guests` and the logs of the StorageBox, under `name`, and says where.

@@ -14,7 +14,7 @@ pub mod guest;
 pub mod lab;
 pub mod storage_box;
 
-pub use guest::Guest;
+pub use guest::{Guest, Host};
 pub use lab::Lab;
 pub use storage_box::StorageBox;
 

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results are for a person to read")]
 
 mod classic;
+mod cloud;
 mod outages;
 mod power;
 mod power_on;
@@ -31,6 +32,7 @@ const SCENARIOS: &[Scenario] = &[
     ("registry", Some(2), registry::play),
     ("power", Some(2), power::play),
     ("classic", None, classic::play),
+    ("cloud", None, cloud::play),
 ];
 
 fn main() -> ExitCode {

@@ -19,7 +19,7 @@ pub(super) const FOREST: &str = "grove";
 /// The lab and the programs of its guests.
 pub(super) struct Stage {
     pub(super) lab: Lab,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     agent: Program,
     engine: Program,
 }
@@ -61,6 +61,11 @@ impl Stage {
         let stripped = self.dir.join("share-client");
         strip(&built, &stripped)?;
         self.lab.storage.put("bin/share-client", &fs::read(&stripped)?)
+    }
+
+    /// The agent that travels, as a file.
+    pub(super) fn agent(&self) -> PathBuf {
+        self.dir.join("forest-agent")
     }
 
     /// What node `n` is told.

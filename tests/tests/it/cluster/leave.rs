@@ -105,6 +105,7 @@ fn raise(client: &Client, replicas: usize) {
 
 /// As it is asked for; otherwise the way through five is left out.
 #[test]
+#[ignore = "takes minutes: make leave"]
 fn from_one_to_many_and_back_to_one_under_load() {
     let long = std::env::var("FOREST_CHAOS").is_ok_and(|asked| asked == "long");
     each(|server| there_and_back(server, if long { 5 } else { 3 }));

@@ -76,8 +76,8 @@ fn one_fault_at_every_call_of_an_update() {
     });
 }
 
-/// A holder on another machine that died between the two renames holds up the next one for as long as its lease, and
-/// not a second time for the registry that is missing; what it had written is there.
+/// A holder that died between the two renames, and whose lease is known for a dead one's, holds up nobody for the
+/// registry that is missing; what it had written is there.
 #[test]
 fn a_registry_that_was_moved_aside_is_put_back_at_once() {
     let (clock, limits) = (VirtualClock::new(Timestamp::now()), Limits::default());
@@ -91,7 +91,7 @@ fn a_registry_that_was_moved_aside_is_put_back_at_once() {
             let begun = clock.boottime();
             let outcome = mark(&*bench.door(), &clock, &elsewhere("next"), &limits, "next").unwrap();
             assert!(matches!(outcome, Outcome::Committed { restored: Some(Restored { quarantined: None }) }));
-            assert!(clock.boottime() - begun < limits.stale + limits.torn);
+            assert!(clock.boottime() - begun < limits.stale / 2, "{:?}", clock.boottime() - begun);
             for name in ["first", &format!("dead-{at}"), "next"] {
                 assert!(marked(&bench.registry(), name), "{name}");
             }

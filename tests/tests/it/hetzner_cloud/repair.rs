@@ -52,9 +52,8 @@ fn a_repair_that_fails_buys_no_more_nodes() {
     let (cloud, laptop) = planted("2");
     cloud.delete_by_hand("grove-node-2");
     cloud.api.inject(Rule::on("POST", "/servers", Fault::Refuse(403, "forbidden")));
-    let failed = laptop.run(&["grow", "grove", "--repair", "--nodes", "1", "--json"]).exits(1);
-    let way = "morpheus grow grove --repair --nodes 1";
-    assert!(failed.err.contains(way) || failed.out.contains(way), "{failed:?}");
+    let failed = laptop.run(&["grow", "grove", "--repair", "--nodes", "1"]).exits(1);
+    assert!(failed.err.contains("morpheus grow grove --repair --nodes 1"), "{failed:?}");
     assert_eq!(cloud.api.world().names("servers"), ["grove-node-1".to_owned()].into());
     assert_eq!(cloud.registry()["forests"]["grove"]["next_node"], 3);
     let repaired = laptop.run(&["grow", "grove", "--repair", "--nodes", "1", "--json"]).exits(0).json();

@@ -11,7 +11,7 @@ FORESTS = cluster:: morpheus:: network:: rogue::
 # Most of what the flows do is wait for servers: more of them at once than there are processors.
 THREADS = RUST_TEST_THREADS=3
 
-.PHONY: help demo test forests chaos lint fmt doc deny bench cloud tools test-tools build-tools vm
+.PHONY: help demo test forests chaos leave lint fmt doc deny bench cloud tools test-tools build-tools vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ forests: tools ## of these the tests of whole forests alone: growing, founding, 
 chaos: tools ## twenty forests planted at one moment, fifty that grow under kill -9, each with its seed
 	cargo build -q --locked --workspace --bins
 	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
+
+leave: tools ## forests that get smaller: under load, killed, after a death (minutes each)
+	cargo build -q --locked --workspace --bins
+	$(NATS) cargo test --locked -p forest-tests --test it -- --nocapture --include-ignored --test-threads=1 cluster::leave
 
 cloud: test-tools ## a laptop killed after every single call of the provider's API, in turn
 	cargo build -q --locked --workspace --bins

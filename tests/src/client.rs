@@ -42,11 +42,19 @@ async fn connect(at: &[SocketAddr]) -> Context {
         .iter()
         .map(|at| format!("nats://{at}").parse::<async_nats::ServerAddr>().expect("an address"))
         .collect();
-    let options = async_nats::ConnectOptions::new()
-        .max_reconnects(None)
-        .reconnect_delay_callback(|_| Duration::from_millis(100))
-        .request_timeout(Some(Duration::from_secs(5)));
-    let client = options.connect(servers).await.expect("a server");
+    let begun = Instant::now();
+    let client = loop {
+        let options = async_nats::ConnectOptions::new()
+            .max_reconnects(None)
+            .reconnect_delay_callback(|_| Duration::from_millis(100))
+            .request_timeout(Some(Duration::from_secs(5)));
+        match options.connect(servers.clone()).await {
+            Ok(client) => break client,
+            // A server may be killed in the very moment of the first connection too.
+            Err(err) => assert!(begun.elapsed() < crate::wait::PATIENCE, "no server among {at:?}: {err}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let mut jetstream = jetstream::new(client);
     jetstream.set_timeout(Duration::from_secs(5));
     jetstream

@@ -12,7 +12,7 @@ use forest_tests::client::{Client, Publisher, Reader};
 use forest_tests::nats;
 use forest_tests::node::Node;
 use forest_tests::schema::check as check_schema;
-use forest_tests::wait::until;
+use forest_tests::wait::{until, until_value};
 use serde_json::Value;
 
 use super::Forest;
@@ -105,6 +105,7 @@ fn raise(client: &Client, replicas: usize) {
 
 /// As it is asked for; otherwise the way through five is left out.
 #[test]
+#[ignore = "takes minutes: make leave"]
 fn from_one_to_many_and_back_to_one_under_load() {
     let long = std::env::var("FOREST_CHAOS").is_ok_and(|asked| asked == "long");
     each(|server| there_and_back(server, if long { 5 } else { 3 }));
@@ -146,12 +147,28 @@ fn there_and_back(server: &Path, most: usize) {
     }
     assert_eq!(forest.nodes.len(), 1);
     let published = publisher.stop();
-    until("the reader has taken all", || (reader.missing(&published.acknowledged) == 0).then_some(()));
-    reader.stop();
-    check(&client);
     let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, "orders").await });
     let lost: Vec<_> = published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
     assert_eq!(lost, [&0; 0], "acknowledged and gone");
+    until_value(
+        "the reader has taken all",
+        || {
+            let reader = client.run(|js| async move {
+                let mut reader = js
+                    .get_stream("orders")
+                    .await
+                    .ok()?
+                    .get_consumer::<consumer::pull::Config>("reader")
+                    .await
+                    .ok()?;
+                reader.info().await.ok().cloned()
+            });
+            (reader.is_some(), reader)
+        },
+        |_| reader.missing(&published.acknowledged) == 0,
+    );
+    reader.stop();
+    check(&client);
     let record = forest.record();
     assert_eq!(record["founder"], forest.nodes[0].id.as_str(), "{:#}", record["founder"]);
     println!(

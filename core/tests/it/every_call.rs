@@ -44,7 +44,9 @@ fn prepare(bench: &impl Bench, clock: &dyn Clock, limits: &Limits, start: Start)
         Start::Nothing | Start::Registry => {}
         Start::Unchanged => drop(mark(&*door, clock, &Owner::current("first"), limits, "second").unwrap()),
         Start::DeadLease => {
-            die_once(bench, clock, limits, Fault::DeadBefore, || bench.dir().join(".registry.lease").exists())
+            die_once(bench, clock, limits, Fault::DeadBefore, || {
+                bench.dir().join(".registry.lease").exists()
+            });
         }
         Start::HalfReplaced => {
             die_once(bench, clock, limits, Fault::DeadBetween, || bench.get("registry.json").is_none());

@@ -270,6 +270,8 @@ reasons! {
 
     /// The command was interrupted.
     Interrupted = "interrupted", "run it again: nothing is done twice";
+    /// Another command took the forest, or nodes of it, down meanwhile.
+    TornDown = "torn_down", "ask whoever took it down; plant it anew if it is still wanted";
     /// A check of the laptop's set-up found something to put right.
     CheckFailed = "check_failed", "put right what the checks name";
     /// A program is for other machines than those it would go to.

@@ -15,7 +15,7 @@ use super::labels::rules;
 use super::offers::Offer;
 use super::plan::{PublicKey, Wish};
 use super::raise::Raising;
-use super::record::{self, Change, Plan, Request, Shelved, Worker};
+use super::record::{self, Change, Plan, Programs, Request, Shelved, Worker};
 use crate::failure::Failure;
 use crate::hetzner::Hetzner;
 use crate::hetzner::wire::Server;
@@ -108,7 +108,8 @@ impl Cloud<'_> {
     /// Makes the servers of these nodes, as far as they are missing.
     ///
     /// # Errors
-    /// [`Failure`]; what was made stays, and the next command goes on from there.
+    /// [`Failure`]; what was made stays, and the next command goes on from there. Where another command tore the
+    /// forest down meanwhile nothing stays.
     pub async fn raise(
         &self,
         forest: &ForestId,
@@ -120,7 +121,13 @@ impl Cloud<'_> {
     ) -> Result<Vec<Server>, Failure> {
         let wish = Wish { mark: plan.mark(forest), nodes, key: kit.key.clone(), rules: rules() };
         let Kit { offers, user_data, ipv4, .. } = *kit;
-        Raising { api: self.api, wish: &wish, offers, user_data, ipv4 }.run(limit, progress).await
+        let standing = || Ok(record::standing(&self.ledger.read()?, &wish.mark, &wish.nodes));
+        let raising = Raising { api: self.api, wish: &wish, offers, user_data, ipv4, standing: &standing };
+        let made = raising.run(limit, progress).await;
+        if made.as_ref().is_err_and(|failure| failure.reason == Reason::TornDown) {
+            self.sweep(plan)?;
+        }
+        made
     }
 
     /// Takes everything of the forest down.
@@ -143,6 +150,15 @@ impl Cloud<'_> {
             let next = remove_forest(registry, forest, Timestamp::now());
             self.ledger.sweep(next.as_ref().unwrap_or(registry), &files);
             Ok(next)
+        })
+    }
+
+    /// Takes those programs of the plan away that no forest runs.
+    fn sweep(&self, plan: &Plan) -> Result<(), Failure> {
+        let files: Vec<Shelved> = plan.programs.iter().flat_map(Programs::all).cloned().collect();
+        self.ledger.update(&mut |registry| {
+            self.ledger.sweep(registry, &files);
+            Ok(None)
         })
     }
 

@@ -234,6 +234,9 @@ impl Outcome {
     pub fn problem(&self, resume: &str) -> Option<Failure> {
         let next = format!("next: go on with `{resume}`, or `morpheus teardown {}`", self.forest);
         if let Some(failure) = &self.failure {
+            if failure.reason == Reason::TornDown {
+                return Some(failure.clone());
+            }
             return Some(Failure::new(failure.reason, format!("{}\n{next}", failure.message)));
         }
         let why = |(id, end): (&NodeId, &End)| Some(format!("\n  {id}: {}", end.why()?));

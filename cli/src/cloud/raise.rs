@@ -7,9 +7,11 @@ use forest_core::reason::Reason;
 use futures::future::join_all;
 use tokio::time::Instant;
 
+use super::fell::{discard, drop_keys, fell};
 use super::labels::Mark;
 use super::offers::Offer;
 use super::plan::{self, Learnt, Step, Wish};
+use super::record::Standing;
 use super::seen::Seen;
 use crate::failure::Failure;
 use crate::hetzner::wire::{Action, FirewallRef, NewPublicNet, NewServer, Server};
@@ -32,14 +34,29 @@ pub struct Raising<'a> {
     pub user_data: &'a dyn Fn(&NodeId) -> String,
     /// Do they get an IPv4 as well?
     pub ipv4: bool,
+    /// What the record says of the nodes now.
+    pub standing: &'a dyn Fn() -> Result<Standing, Failure>,
 }
 
 impl Raising<'_> {
     /// Makes what is missing; the servers of the nodes, in their order.
     ///
+    /// The provider does not tell what another command has taken down from what was never made; the record does. It is
+    /// read before each round, and once more at the end: a teardown that wrote into it later sees all that was made.
+    ///
     /// # Errors
-    /// [`Failure`]; what was made stays, and the next command goes on from there.
+    /// [`Failure`]; what was made stays, and the next command goes on from there, unless the nodes are not wanted any
+    /// more: then it is deleted.
     pub async fn run(&self, limit: Duration, progress: &mut Progress) -> Result<Vec<Server>, Failure> {
+        let made = self.make(limit, progress).await;
+        match (self.standing)() {
+            Ok(Standing::Wanted) => made,
+            Ok(standing) => Err(self.take_back(&standing, limit).await),
+            Err(unread) => made.and(Err(unread)),
+        }
+    }
+
+    async fn make(&self, limit: Duration, progress: &mut Progress) -> Result<Vec<Server>, Failure> {
         let (mut learnt, until) = (Learnt::default(), Instant::now() + limit);
         loop {
             let seen = Seen::look(self.api, &self.wish.mark).await?;
@@ -52,11 +69,45 @@ impl Raising<'_> {
             if left.is_zero() {
                 return Err(late(&self.wish.mark, limit));
             }
+            let standing = (self.standing)()?;
+            if standing != Standing::Wanted {
+                return Err(unwanted(&self.wish.mark, &standing));
+            }
             for step in &steps {
                 self.say(step, progress);
             }
             self.round(&steps, &mut learnt, left).await?;
         }
+    }
+
+    /// Deletes what was made for nothing; what then is to be said.
+    async fn take_back(&self, standing: &Standing, limit: Duration) -> Failure {
+        let mark = &self.wish.mark;
+        let failure = unwanted(mark, standing);
+        let deleted = match standing {
+            Standing::Wanted => Ok(()),
+            Standing::Gone => self.take_all_back(limit).await,
+            Standing::Without(nodes) => self.take_servers_back(nodes, limit).await.map_err(Failure::from),
+        };
+        let Err(err) = deleted else { return failure };
+        let message = format!(
+            "{}; what was made for it could not be deleted: {}; delete what bears the label planting={} in the Hetzner \
+             console",
+            failure.message, err.message, mark.planting
+        );
+        Failure::new(failure.reason, message)
+    }
+
+    async fn take_all_back(&self, limit: Duration) -> Result<(), Failure> {
+        fell(self.api, &self.wish.mark, limit).await?;
+        Ok(drop_keys(self.api).await?)
+    }
+
+    async fn take_servers_back(&self, nodes: &[NodeId], limit: Duration) -> Result<(), ApiError> {
+        let seen = Seen::look(self.api, &self.wish.mark).await?.of(&self.wish.mark);
+        let is_out = |server: &&Server| nodes.iter().any(|node| node.as_str() == server.name);
+        let servers: Vec<u64> = seen.servers.iter().filter(is_out).map(|server| server.id).collect();
+        discard(self.api, &servers, limit).await
     }
 
     /// Does the steps, all at once, and waits for what they began. What one learns from is taken up; the first of
@@ -159,6 +210,20 @@ impl Raising<'_> {
 struct Begun {
     actions: Vec<Action>,
     server: Option<(u64, usize)>,
+}
+
+fn unwanted(mark: &Mark, standing: &Standing) -> Failure {
+    let (forest, reason) = (&mark.forest, Reason::TornDown);
+    let what = match standing {
+        Standing::Without(nodes) => {
+            let names: Vec<&str> = nodes.iter().map(NodeId::as_str).collect();
+            format!("{} of forest {forest} was taken out", names.join(", "))
+        }
+        _ => format!("forest {forest} was torn down"),
+    };
+    let message =
+        format!("{what} by another command while its machines were being made; {}", reason.remedy());
+    Failure::new(reason, message)
 }
 
 pub(super) fn late(mark: &Mark, limit: Duration) -> Failure {

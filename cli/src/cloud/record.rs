@@ -262,6 +262,28 @@ pub fn live(registry: &Registry, forest: &ForestId) -> Result<Plan, Failure> {
     }
 }
 
+/// What the record says of nodes that are just being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// All of them are wanted.
+    Wanted,
+    /// These are no members any more.
+    Without(Vec<NodeId>),
+    /// The planting is gone, or is being removed.
+    Gone,
+}
+
+/// Are these nodes of a planting still wanted?
+#[must_use]
+pub fn standing(registry: &Registry, mark: &Mark, nodes: &[NodeId]) -> Standing {
+    let Ok(plan) = live(registry, &mark.forest) else { return Standing::Gone };
+    if plan.planting != mark.planting {
+        return Standing::Gone;
+    }
+    let out: Vec<NodeId> = nodes.iter().filter(|node| !plan.members.contains(node)).cloned().collect();
+    if out.is_empty() { Standing::Wanted } else { Standing::Without(out) }
+}
+
 /// The registry in which the nodes `healthy` are pending no more; with none left the forest is active.
 #[must_use]
 pub fn settle(

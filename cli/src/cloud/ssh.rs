@@ -42,7 +42,7 @@ impl Ssh {
         option("ConnectTimeout=10".to_owned());
         option("ServerAliveInterval=15".to_owned());
         option("StrictHostKeyChecking=accept-new".to_owned());
-        option(format!("UserKnownHostsFile={}", self.known_hosts.display()));
+        option(format!("UserKnownHostsFile={}", quoted(&self.known_hosts)));
         if let Some(key) = &self.key {
             all.extend(["-i".to_owned(), key.display().to_string()]);
         }
@@ -51,6 +51,12 @@ impl Ssh {
         all.extend(command.iter().map(|text| (*text).to_owned()));
         all
     }
+}
+
+/// A path as one word of an option of ssh that takes several, and in which `%` begins a token.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string().replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%");
+    format!("\"{text}\"")
 }
 
 /// Forgets the host keys of a planting.
@@ -101,6 +107,20 @@ pub fn program(env: &Environment) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_blanks_is_one_file_of_host_keys() {
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join(r#"my "own" 100%d\state"#);
+        let env = Environment::from([("XDG_STATE_HOME", state.to_str().unwrap())]);
+        let mark = Mark { forest: "grove".parse().unwrap(), planting: "p1".to_owned() };
+        let ssh = Ssh::new(&Machine::default(), &mark, &env).unwrap();
+        let line = ssh.arguments("2001:db8::1".parse().unwrap(), &[], &[]);
+        let option = line.iter().find_map(|word| word.strip_prefix("UserKnownHostsFile=")).unwrap();
+        let home = home.path().display();
+        let due = format!(r#""{home}/my \"own\" 100%%d\\state/morpheus/known_hosts/grove-p1""#);
+        assert_eq!(option, due);
+    }
 
     #[test]
     fn host_keys_are_a_plantings_own_and_nothing_is_asked() {

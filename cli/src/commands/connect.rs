@@ -9,7 +9,7 @@ use std::time::Duration;
 use forest_core::health::Status;
 use forest_core::reason::Reason;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -28,6 +28,10 @@ use crate::ui::{Done, Ui};
 const OPENING: Duration = Duration::from_secs(20);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(100);
+/// So long ssh's last words are waited for once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// So many bytes of what ssh says are kept.
+const TAIL: usize = 4096;
 
 pub(super) async fn run(
     forest: Resolved,
@@ -115,7 +119,10 @@ async fn open(
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().map_err(|err| failed(&err.to_string()))?;
-    let mut stderr = child.stderr.take();
+    // Read while it runs: a tunnel that complains for long must not stand still before a full pipe.
+    let said = child.stderr.take().map(|stderr| tokio::spawn(tail(stderr)));
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     let begun = Instant::now();
     let mut told = false;
     loop {
@@ -132,18 +139,29 @@ async fn open(
         }
         tokio::select! {
             ended = child.wait() => {
-                let mut said = String::new();
-                if let Some(stderr) = &mut stderr {
-                    // What cannot be read is no complaint.
-                    let _ = stderr.read_to_string(&mut said).await;
+                let said = match said {
+                    // What a process of its own keeps open never ends.
+                    Some(said) => tokio::time::timeout(LAST_WORDS, said).await.ok().and_then(Result::ok),
+                    None => None,
                 }
+                .unwrap_or_default();
                 let how = ended.map_or_else(|err| err.to_string(), |status| status.to_string());
                 return Err(failed(&format!("it ended ({how}) {}", said.trim())));
             }
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = &mut interrupted => return Ok(()),
             () = tokio::time::sleep(LOOK), if !told => {}
         }
     }
+}
+
+/// Reads all that a program says; the last of it. What cannot be read is no complaint.
+async fn tail(mut from: impl AsyncRead + Unpin) -> String {
+    let (mut kept, mut buffer) = (Vec::new(), vec![0; TAIL]);
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read]);
+        kept.drain(..kept.len().saturating_sub(TAIL));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 fn described(args: &Connect, target: &Target, address: SocketAddr, command: Option<&[String]>) -> Done {
@@ -155,4 +173,24 @@ fn described(args: &Connect, target: &Target, address: SocketAddr, command: Opti
         "command": command,
     });
     Done::new(json, format!("{} is at {url}\ntry:      nats --server {url} pub hello world", target.node))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_says_much_is_not_held_up_and_the_last_words_are_kept() {
+        let (mut from, to) = tokio::io::duplex(64);
+        let said = tokio::spawn(tail(to));
+        for _ in 0..10_000 {
+            from.write_all(b"channel 3: open failed\n").await.unwrap();
+        }
+        from.write_all(b"Connection closed").await.unwrap();
+        drop(from);
+        let said = said.await.unwrap();
+        assert!(said.len() == TAIL && said.ends_with("failed\nConnection closed"), "{said}");
+    }
 }

@@ -56,29 +56,50 @@ impl Growing<'_> {
         if self.args.repair {
             outcomes.extend(self.repair().await?);
         }
+        // Whoever interrupts a repair, or whose repair fails, does not want to pay for more machines.
+        let stopped = outcomes.iter().any(|outcome| outcome.failure.is_some());
+        let add = if stopped { 0 } else { self.add(&mut outcomes, &mut reasons).await? };
+        let resume = format!("morpheus grow {} {}", self.forest, self.rest(add));
+        let problem = outcomes.iter().find_map(|outcome| outcome.problem(&resume));
+        let mut report = match (self.look().await, problem.as_ref()) {
+            (Ok(report), _) => report,
+            // What stopped it says more than that the forest cannot be looked at now.
+            (Err(_), Some(problem)) => return Err(problem.clone()),
+            (Err(unseen), None) => return Err(unseen),
+        };
+        report.reasons.append(&mut reasons);
+        report.added = outcomes.iter().flat_map(Outcome::ready).map(ToString::to_string).collect();
+        let done = Done::new(super::super::json(&report), text(&report)).with_problem(problem);
+        Ok(Done { always_json: self.args.auto, ..done })
+    }
+
+    /// Adds as many nodes as are wanted; how many.
+    async fn add(&self, outcomes: &mut Vec<Outcome>, reasons: &mut Vec<String>) -> Result<u8, Failure> {
         let seen = live(&self.site.registry()?, self.forest)?.grown_at;
-        let add = self.wanted(&mut reasons).await?;
+        let add = self.wanted(reasons).await?;
         if add > 0 {
             let registry = self.site.registry()?;
             let plan = live(&registry, self.forest)?;
             let prepared = self.prepare(&registry, &plan, usize::from(add)).await?;
+            // As it would be recorded: a name that is taken is not recorded, for it would never get a machine.
+            let (_, planned, nodes) = record::grow(&registry, self.forest, add, &Worker::current())?;
+            self.site.names_are_free(&planned.mark(self.forest), &nodes).await?;
             // Of two that find the load too high at the same moment only one adds a node.
             let seen = self.args.auto.then_some(seen.as_deref());
             let (limit, mut progress) = (self.limit(), self.ui.progress());
             let grown = self.site.grow(self.forest, add, seen, &prepared, limit, &mut progress);
             outcomes.push(grown.await?);
         }
-        let mut report = self.look().await?;
-        report.reasons.append(&mut reasons);
-        report.added = outcomes.iter().flat_map(Outcome::ready).map(ToString::to_string).collect();
-        let resume = format!(
-            "morpheus grow {} {}",
-            self.forest,
-            if add > 0 { format!("--nodes {add}") } else { "--repair".to_owned() }
-        );
-        let problem = outcomes.iter().find_map(|outcome| outcome.problem(&resume));
-        let done = Done::new(super::super::json(&report), text(&report)).with_problem(problem);
-        Ok(Done { always_json: self.args.auto, ..done })
+        Ok(add)
+    }
+
+    /// The options of the command that goes on, once `add` nodes were recorded.
+    fn rest(&self, add: u8) -> String {
+        match (add, self.args.nodes) {
+            (0, Some(nodes)) => format!("--repair --nodes {nodes}"),
+            (0, None) => "--repair".to_owned(),
+            (add, _) => format!("--nodes {add}"),
+        }
     }
 
     /// How all nodes are.

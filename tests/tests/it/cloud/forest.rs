@@ -169,6 +169,72 @@ async fn two_laptops_plant_and_grow_at_the_same_moment() {
     shelf.is_empty();
 }
 
+/// Another laptop tears the forest down after each call of one that plants it, and both go on to their ends.
+#[tokio::test]
+async fn torn_down_beside_a_planting_nothing_is_left() {
+    let offers = choice().await;
+    let (mut calls, mut cut) = (0, 0);
+    loop {
+        let (fake, shelf) = (FakeHetzner::start(), Shelf::new());
+        let planting = plant(&fake, &shelf, &offers, "one");
+        let tearing = async {
+            while fake.world().requests < calls || shelf.plan().is_none() {
+                tokio::task::yield_now().await;
+                if whole(&fake) {
+                    break;
+                }
+            }
+            let made = whole(&fake);
+            teardown(&fake, &shelf).await.map(|()| made)
+        };
+        let (planted, made) = tokio::join!(planting, tearing);
+        let made = made.unwrap();
+        if let Err(err) = planted {
+            assert_eq!((err.reason, err.exit() as u8), (Reason::TornDown, 1), "after {calls} calls: {err}");
+            assert!(err.message.contains("forest grove was torn down by another command"), "{err}");
+            cut += 1;
+        }
+        is_empty(&fake);
+        shelf.is_empty();
+        if made {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls >= 10 && cut >= 10, "{calls} calls, {cut} cut short");
+}
+
+/// Do both servers run?
+fn whole(fake: &FakeHetzner) -> bool {
+    let servers = fake.world().all("servers");
+    servers.len() == 2 && servers.iter().all(|server| server["status"] == "running")
+}
+
+#[tokio::test]
+async fn a_node_taken_out_while_it_is_made_costs_nothing() {
+    let (fake, shelf, offers) = (FakeHetzner::start(), Shelf::new(), choice().await);
+    plant(&fake, &shelf, &offers, "one").await.unwrap();
+    let api = client(&fake);
+    let cloud = Cloud { api: &api, ledger: &shelf };
+    let (plan, nodes) = cloud.grow(&grove(), 1).unwrap();
+    let taking = async {
+        while fake.world().all("servers").len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        let out = |registry: &Registry| {
+            let mut value: serde_json::Value = serde_json::from_str(&render(registry)).unwrap();
+            value["forests"]["grove"]["members"].as_array_mut().unwrap().pop();
+            parse(&value.to_string())
+        };
+        shelf.update(&mut |registry| Ok(Some(out(registry)))).unwrap();
+    };
+    let (grown, ()) = tokio::join!(made(&cloud, &plan, nodes, &offers), taking);
+    let err = grown.unwrap_err();
+    assert_eq!(err.reason, Reason::TornDown);
+    assert!(err.message.contains("grove-node-3 of forest grove was taken out"), "{err}");
+    is_whole(&fake, 2);
+}
+
 #[tokio::test]
 async fn a_token_that_expires_in_the_middle_costs_nothing() {
     let (fake, shelf, offers) = (FakeHetzner::start(), Shelf::new(), choice().await);

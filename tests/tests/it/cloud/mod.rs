@@ -15,6 +15,7 @@ use morpheus::cloud::labels::{Mark, rules};
 use morpheus::cloud::offers::{Catalogue, Offer, offers};
 use morpheus::cloud::plan::{PublicKey, Wish};
 use morpheus::cloud::raise::Raising;
+use morpheus::cloud::record::Standing;
 use morpheus::config::Machine;
 use morpheus::failure::Failure;
 use morpheus::hetzner::{Access, Hetzner, Timing};
@@ -58,7 +59,9 @@ async fn choice() -> Vec<Offer> {
 async fn raise(fake: &FakeHetzner, wish: &Wish, offers: &[Offer]) -> Result<Vec<String>, Failure> {
     let api = client(fake);
     let user_data = |node: &NodeId| format!("#cloud-config\n# {node}\n");
-    let raising = Raising { api: &api, wish, offers, user_data: &user_data, ipv4: false };
+    let standing = || Ok(Standing::Wanted);
+    let (user_data, standing) = (&user_data, &standing);
+    let raising = Raising { api: &api, wish, offers, user_data, ipv4: false, standing };
     let servers = raising.run(LONG, &mut Progress::silent()).await?;
     Ok(servers
         .into_iter()

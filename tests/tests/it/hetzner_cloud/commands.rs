@@ -13,7 +13,7 @@ use super::{fits, nothing_costs, well};
 /// An ssh that says how it was called, and then what a journal would.
 const SSH: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >>"$HOME/ssh.log"
-for word; do case "$word" in UserKnownHostsFile=*) echo "a host key" >>"${word#*=}" ;; esac; done
+for word; do case "$word" in UserKnownHostsFile=*) eval "file=${word#*=}"; echo "a host key" >>"$file" ;; esac; done
 case "$*" in
 *journalctl*) printf '%s\n' '{"__REALTIME_TIMESTAMP":"1795377600000000","MESSAGE":"step share: mounted"}' ;;
 *) echo "Permission denied (publickey)." >&2; exit 255 ;;

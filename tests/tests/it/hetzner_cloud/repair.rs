@@ -2,6 +2,7 @@
 
 use forest_tests::cloud::laptop::{said, started};
 use forest_tests::cloud::{Behind, Canned, Cloud, Laptop};
+use forest_tests::hetzner::{Fault, Rule};
 use forest_tests::nats;
 use serde_json::json;
 
@@ -44,6 +45,34 @@ fn machines_entries_and_members_are_brought_together_again() {
     assert!(cloud.registry()["forests"]["grove"]["removed"]["grove-node-8"].is_string());
     let again = laptop.run(&["grow", "grove", "--repair", "--json"]).exits(0).json();
     assert_eq!(again["added"], json!([]));
+}
+
+#[test]
+fn a_repair_that_fails_buys_no_more_nodes() {
+    let (cloud, laptop) = planted("2");
+    cloud.delete_by_hand("grove-node-2");
+    cloud.api.inject(Rule::on("POST", "/servers", Fault::Refuse(403, "forbidden")));
+    let failed = laptop.run(&["grow", "grove", "--repair", "--nodes", "1"]).exits(1);
+    assert!(failed.err.contains("morpheus grow grove --repair --nodes 1"), "{failed:?}");
+    assert_eq!(cloud.api.world().names("servers"), ["grove-node-1".to_owned()].into());
+    assert_eq!(cloud.registry()["forests"]["grove"]["next_node"], 3);
+    let repaired = laptop.run(&["grow", "grove", "--repair", "--nodes", "1", "--json"]).exits(0).json();
+    assert_eq!(repaired["added"], json!(["grove-node-2", "grove-node-3"]));
+    all_is_there_once(&cloud, 3);
+}
+
+#[test]
+fn a_name_that_something_else_has_is_not_recorded() {
+    let (cloud, laptop) = planted("1");
+    cloud.api.put_server("grove-node-2");
+    let before = cloud.registry()["forests"]["grove"].clone();
+    let refused = laptop.run(&["grow", "grove", "--nodes", "1", "--json"]).exits(1).json();
+    assert_eq!(refused["error"]["reason"], "hetzner_name_taken");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("grove-node-2"), "{refused:#}");
+    assert_eq!(cloud.registry()["forests"]["grove"], before);
+    cloud.delete_by_hand("grove-node-2");
+    laptop.run(&["grow", "grove", "--nodes", "1"]).exits(0);
+    all_is_there_once(&cloud, 2);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `secrets/<forest_id>.json`: who founded a forest, who keeps its witness, and the credentials by which its
 //! servers know each other. A document like the registry, changed by the same algorithm under the same lease.
 //!
-//! Unknown keys are kept. Nothing here shows a password: not `Debug`, not an error. [`leaving`] has what is recorded
+//! Unknown keys are kept. Nothing here shows a password: not `Debug`, not an error. [`Leaving`] has what is recorded
 //! while a node goes for good.
 
 use std::fmt;

@@ -7,6 +7,8 @@
 #
 # Inputs: this script, tests/vm/rootfs (laid over the guest's files), the kernel's version. Needs root.
 set -eu
+# One of the user's own is not there inside the image.
+unset TMPDIR
 cd "$(dirname "$0")/.."
 
 # What a cloud image has that our user-data relies on: cloud-init, curl, certificates, and a network.

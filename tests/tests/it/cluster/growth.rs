@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{consumer, stream};
 use forest_tests::client::{Client, Publisher, Reader};
 use forest_tests::nats;
-use forest_tests::wait::until;
+use forest_tests::wait::{PATIENCE, until};
 use futures::StreamExt;
 
 use super::Forest;
@@ -117,20 +117,34 @@ pub(super) async fn take(worker: &consumer::PullConsumer, numbers: std::ops::Ran
     }
 }
 
-/// Every number that the stream holds.
+/// Every number that the stream holds. A leader may just be replaced: what cannot be read is read again.
 pub(crate) async fn numbers(
     js: &async_nats::jetstream::Context,
     name: &str,
 ) -> std::collections::HashSet<u64> {
-    let stream = js.get_stream(name).await.unwrap();
-    let ordered = consumer::pull::OrderedConfig::default();
-    let count = usize::try_from(stream.cached_info().state.messages).unwrap();
-    let consumer = stream.create_consumer(ordered).await.unwrap();
-    let messages = consumer.messages().await.unwrap().take(count);
-    messages
-        .map(|message| String::from_utf8_lossy(&message.unwrap().payload).parse::<u64>().unwrap())
-        .collect()
-        .await
+    let begun = std::time::Instant::now();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), read_all(js, name)).await {
+            Ok(Ok(numbers)) => return numbers,
+            failed => assert!(begun.elapsed() < PATIENCE, "{name} cannot be read: {failed:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn read_all(
+    js: &async_nats::jetstream::Context,
+    name: &str,
+) -> Result<std::collections::HashSet<u64>, async_nats::Error> {
+    let stream = js.get_stream(name).await?;
+    let count = usize::try_from(stream.cached_info().state.messages)?;
+    let consumer = stream.create_consumer(consumer::pull::OrderedConfig::default()).await?;
+    let mut messages = consumer.messages().await?.take(count);
+    let mut numbers = std::collections::HashSet::new();
+    while let Some(message) = messages.next().await {
+        numbers.insert(std::str::from_utf8(&message?.payload)?.parse()?);
+    }
+    Ok(numbers)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! with simulated machines behind it. Whatever a test starts ends with the test.
 
 pub mod apache;
+pub mod bounded;
 pub mod client;
 pub mod cloud;
 pub mod hangfs;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{self, Answer};
-use crate::process;
 use crate::wait::{until, until_value};
+use crate::{bounded, process};
 
 /// A node being described; [`NodeBuilder::start`] makes it real.
 #[derive(Debug)]
@@ -241,10 +241,10 @@ impl Node {
     /// Runs a command of the agent to its end.
     ///
     /// # Panics
-    /// If it cannot be run.
+    /// If it cannot be run, or hangs.
     #[must_use]
     pub fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("the agent can be run")
+        bounded::output(&mut self.command(args))
     }
 
     /// Starts the agent; its log goes to `agent.log`.

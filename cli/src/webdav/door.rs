@@ -58,8 +58,15 @@ impl WebDav {
     }
 
     /// Makes the directory at `url`.
+    ///
+    /// Apache's mod_dav looks first and makes it then; where another made it in between, it answers 403, as if nobody
+    /// might. Asked once more it says what stands there.
     pub(super) fn mkcol(&self, url: &Url) -> Result<(), DoorError> {
-        self.done(Op::Mkdir, "MKCOL", url.clone(), Vec::new(), &[]).map(drop)
+        let ask = || self.done(Op::Mkdir, "MKCOL", url.clone(), Vec::new(), &[]).map(drop);
+        match ask() {
+            Err(err) if err.kind == Kind::Denied => ask(),
+            made => made,
+        }
     }
 
     /// One exchange, whatever comes of it.

@@ -1,13 +1,14 @@
 //! A laptop: morpheus as a program, on a host of the test's, with a home, a configuration and a key of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Cloud;
 use crate::apache::{PASSWORD, USER};
+use crate::bounded::Started;
 use crate::hetzner::TOKEN;
 use crate::node::{agent_binary, built};
 
@@ -160,23 +161,25 @@ impl Laptop {
 /// Runs a command to its end. No secret is ever printed.
 ///
 /// # Panics
-/// If it cannot be run, or prints a secret.
+/// If it cannot be run, hangs, or prints a secret.
 #[must_use]
+#[track_caller]
 pub fn said(command: &mut Command) -> Said {
-    let said = Said::of(&command.output().expect("morpheus runs"));
+    ended(Started::new(command))
+}
+
+/// What a command said that was started before.
+///
+/// # Panics
+/// If it hangs, or prints a secret.
+#[must_use]
+#[track_caller]
+pub fn ended(command: Started) -> Said {
+    let said = Said::of(&command.ended());
     for secret in [TOKEN, PASSWORD] {
         assert!(!said.out.contains(secret) && !said.err.contains(secret), "a secret is shown: {said:?}");
     }
     said
-}
-
-/// Starts a command, its output thrown away.
-///
-/// # Panics
-/// If it cannot be started.
-#[must_use]
-pub fn started(command: &mut Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("morpheus starts")
 }
 
 /// The agent of this build without its symbols, which are most of it; made once.

@@ -13,6 +13,8 @@ pub enum Fault {
     Hang,
     /// Never answered, though it was carried out.
     HangAfter,
+    /// Held, and carried out once the rule is gone: those that are held meet each other.
+    Hold,
 }
 
 /// Which requests.

@@ -1,6 +1,7 @@
 //! The API over HTTP: who may ask, what goes wrong, which handler answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 use super::faults::Fault;
 use super::world::{Refusal, Seen, World};
 use super::{Shared, TOKEN, catalogue, keys, servers};
+
+/// Between two looks whether a request is still held.
+const HOLD: Duration = Duration::from_millis(10);
 
 /// What a handler gives: status and body; no body for 204.
 pub(super) type Answer = Result<(u16, Value), Refusal>;
@@ -41,6 +45,11 @@ async fn handle(
             headers.get(header::AUTHORIZATION).is_some_and(|value| value == &format!("Bearer {TOKEN}"));
         (world.tick(seen), world.spend(), authorized)
     };
+    if fault == Some(Fault::Hold) {
+        while shared.world().rules.iter().any(|rule| rule.fault == Fault::Hold) {
+            tokio::time::sleep(HOLD).await;
+        }
+    }
     let refused = |status, code: &'static str| Err((status, code, format!("refused: {code}")));
     let answer = match &fault {
         Some(Fault::Hang) => std::future::pending().await,

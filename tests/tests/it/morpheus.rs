@@ -3,9 +3,10 @@
 mod change;
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
+use forest_tests::bounded::{self, Started};
 use forest_tests::node::built;
 use forest_tests::process::{self, signal};
 use forest_tests::wait::{random_moment, until};
@@ -26,11 +27,7 @@ impl Laptop {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(built("morpheus"));
-        command
-            .args(args)
-            .args(["--json", "--yes"])
-            .env("XDG_STATE_HOME", self.state.path())
-            .stdin(Stdio::null());
+        command.args(args).args(["--json", "--yes"]).env("XDG_STATE_HOME", self.state.path());
         if args[0] == "plant" {
             command.arg("--engine-binary").arg(&self.engine);
         }
@@ -38,7 +35,7 @@ impl Laptop {
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, Value) {
-        let Output { status, stdout, .. } = self.command(args).output().unwrap();
+        let Output { status, stdout, .. } = bounded::output(&mut self.command(args));
         (status.code(), serde_json::from_slice(&stdout).unwrap_or_default())
     }
 
@@ -49,8 +46,8 @@ impl Laptop {
         value
     }
 
-    fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    fn start(&self, args: &[&str]) -> Started {
+        Started::new(&mut self.command(args))
     }
 
     /// Starts a command, kills it with -9 at a random moment, and runs it again to its end.
@@ -58,7 +55,6 @@ impl Laptop {
         let mut child = self.start(args);
         random_moment(longest);
         let _ = child.kill();
-        child.wait().unwrap();
         self.done(args)
     }
 
@@ -138,7 +134,6 @@ fn a_laptop_killed_in_the_middle_finishes_when_asked_again() {
     let mut child = laptop.start(&["teardown", "grove"]);
     random_moment(Duration::from_secs(2));
     let _ = child.kill();
-    child.wait().unwrap();
     // Gone already, if it was quicker than its end.
     let (code, value) = laptop.run(&["teardown", "grove"]);
     assert!(matches!(code, Some(0 | 3)), "{value:#}");

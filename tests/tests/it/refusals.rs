@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use forest_tests::bounded;
 use forest_tests::node::node;
 use forest_tests::wait::until;
 
@@ -35,7 +36,7 @@ fn usage_errors_exit_with_2() {
     let grove = node("grove-node-1", "/bin/true".as_ref()).prepare();
     for args in [&["regster"][..], &["register", "--dryrun"], &[]] {
         let mut command = std::process::Command::new(forest_tests::node::agent_binary());
-        let output = command.args(args).output().unwrap();
+        let output = bounded::output(command.args(args));
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
     drop(grove);

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use forest_tests::bounded::{self, Started};
 use forest_tests::node::agent_binary;
 use forest_tests::wait::random_moment;
 use serde_json::{Value, json};
@@ -40,8 +41,8 @@ impl Registrars {
         command
     }
 
-    fn spawn(&self, n: usize) -> Child {
-        self.command(n).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    fn spawn(&self, n: usize) -> Started {
+        Started::new(&mut self.command(n))
     }
 
     fn read(&self) -> Value {
@@ -101,7 +102,7 @@ fn sixty_four_registrars_sixteen_at_a_time_lose_nobody() {
                 let registrars = &registrars;
                 scope.spawn(move || {
                     for n in (1..=64).filter(|n| n % 16 == worker) {
-                        let output = registrars.spawn(n).wait_with_output().unwrap();
+                        let output = bounded::output(&mut registrars.command(n));
                         let stderr = String::from_utf8_lossy(&output.stderr);
                         assert!(output.status.success(), "node {n}: {stderr}");
                     }
@@ -111,7 +112,7 @@ fn sixty_four_registrars_sixteen_at_a_time_lose_nobody() {
     });
     assert_eq!(registrars.ids().len(), 64);
     assert!(reads > 0);
-    let again = registrars.command(7).arg("--dry-run").arg("--json").output().unwrap();
+    let again = bounded::output(registrars.command(7).args(["--dry-run", "--json"]));
     let answer: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(answer["action"], "none");
 }
@@ -131,8 +132,7 @@ fn registrars_killed_at_random_moments_lose_nothing_and_leave_no_lease() {
             let mut children: Vec<_> = range.map(|n| (n, registrars.spawn(n))).collect();
             for (n, child) in &mut children {
                 random_moment(longest);
-                let _ = child.kill();
-                if child.wait().unwrap().success() {
+                if child.kill().success() {
                     finished.push(format!("grove-node-{n}"));
                 }
             }
@@ -145,7 +145,7 @@ fn registrars_killed_at_random_moments_lose_nothing_and_leave_no_lease() {
         finished
     });
     // One more takes the lease at once, whoever died with it, and clears up.
-    let output = registrars.command(1).output().unwrap();
+    let output = bounded::output(&mut registrars.command(1));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ids = registrars.ids();
     for id in &finished {
@@ -158,7 +158,7 @@ fn registrars_killed_at_random_moments_lose_nothing_and_leave_no_lease() {
 #[test]
 fn a_dry_run_touches_nothing_and_tells_the_diff() {
     let registrars = Registrars::new(1);
-    let output = registrars.command(1).args(["--dry-run", "--json"]).output().unwrap();
+    let output = bounded::output(registrars.command(1).args(["--dry-run", "--json"]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["action"], "add");
@@ -197,7 +197,7 @@ fn unknown_keys_at_all_levels_survive_a_hundred_updates() {
         });
         let text: String = lines.collect();
         fs::write(&config, text).unwrap();
-        let output = registrars.command(1).output().unwrap();
+        let output = bounded::output(&mut registrars.command(1));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let text = fs::read_to_string(registrars.registry()).unwrap();

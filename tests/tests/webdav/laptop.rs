@@ -5,6 +5,7 @@ use std::process::Command;
 use forest_core::registry::{Door as _, SystemClock, UpdateOptions};
 use forest_core::registry::{FsDoor, Limits, Owner, Registry, edit_forest, update};
 use forest_tests::apache::{Apache, PASSWORD, Setup, USER};
+use forest_tests::bounded;
 use forest_tests::nats;
 use forest_tests::node::{built, node};
 use jiff::Timestamp;
@@ -33,7 +34,7 @@ impl Laptop {
         command.args(args).arg("--json").env_clear().current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("CANARY", password);
         command.envs(self.certificate.as_ref().map(|file| ("SSL_CERT_FILE", file)));
-        let output = command.output().unwrap();
+        let output = bounded::output(&mut command);
         let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         assert!(!out.contains(PASSWORD) && !err.contains(PASSWORD), "{out}{err}");
         let json = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));

@@ -2,6 +2,8 @@
 //! a password in them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Barrier;
 
 use forest_core::reason::Reason;
 use forest_core::registry::{
@@ -12,6 +14,11 @@ use forest_core::secrets::{self, Secrets};
 use forest_tests::apache::{Apache, PASSWORD, Setup, USER};
 use jiff::Timestamp;
 use morpheus::webdav::{Client, Login, Place, WebDav, dirs};
+
+/// Those who make the same directory.
+const MAKERS: usize = 8;
+/// How often they do; before the second look at a refusal one of the first few failed.
+const ROUNDS: usize = 40;
 
 fn start() -> (Apache, WebDav) {
     let apache = Apache::start(Setup::default());
@@ -135,6 +142,38 @@ fn the_directory_is_made_with_those_above_it() {
     fs::write(apache.root().join("file"), "").unwrap();
     let err = dirs::make(&apache.door("file/registry.json")).unwrap_err();
     assert!(told(&err).contains("/file/"), "{err}");
+}
+
+/// Two laptops that plant the first forests of a new share.
+#[test]
+fn those_who_make_it_at_the_same_moment_all_find_it() {
+    let (apache, _) = start();
+    let barrier = Barrier::new(MAKERS);
+    std::thread::scope(|scope| {
+        for _ in 0..MAKERS {
+            let (apache, barrier) = (&apache, &barrier);
+            scope.spawn(move || {
+                let made = (0..ROUNDS).map(|round| {
+                    let door = apache.door(&format!("{round}/below/registry.json"));
+                    barrier.wait();
+                    dirs::make(&door)
+                });
+                made.collect::<Vec<_>>().into_iter().for_each(|made| made.unwrap());
+            });
+        }
+    });
+}
+
+/// Where nobody may write, it stays so however often one asks.
+#[test]
+fn a_directory_that_may_not_be_made_is_said() {
+    let (apache, _) = start();
+    let closed = apache.root().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    let err = dirs::make(&apache.door("closed/below/registry.json")).unwrap_err();
+    assert_eq!(err.kind, Kind::Denied, "{err}");
+    assert!(told(&err).contains("/closed/below/"), "{err}");
 }
 
 #[test]

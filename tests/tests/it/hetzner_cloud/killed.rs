@@ -1,13 +1,15 @@
 //! A laptop that dies after a call of the API, whichever, and two laptops at the same moment.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::time::Instant;
 
-use forest_tests::cloud::laptop::{said, started};
-use forest_tests::cloud::{Behind, Cloud, Laptop, Said};
+use forest_tests::bounded::Started;
+use forest_tests::cloud::laptop::{ended, said};
+use forest_tests::cloud::{Behind, Cloud, Laptop};
 use forest_tests::hetzner::{Fault, Rule};
 use forest_tests::nats;
 use forest_tests::process::signal;
-use forest_tests::wait::{pause, until};
+use forest_tests::wait::{PATIENCE, pause, until};
 use rustix::process::Signal;
 
 use super::{all_is_there_once, behind, fits, nothing_is_left, well};
@@ -30,15 +32,15 @@ fn killed_after(cloud: &Cloud, n: u64, command: &mut Command) -> bool {
     let skip = usize::try_from(n).unwrap();
     cloud.api.inject(Rule::next(Fault::HangAfter).after(skip));
     cloud.api.inject(Rule::next(Fault::Hang).after(skip).always());
-    let mut child: Child = started(command);
+    let mut child = Started::new(command);
+    let begun = Instant::now();
     let killed = loop {
         if cloud.api.world().requests > before + n {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            let _ = child.kill();
             break true;
         }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{status}");
+        if child.has_ended().is_some() || begun.elapsed() > PATIENCE {
+            let _ = ended(child).exits(0);
             break false;
         }
         pause();
@@ -75,37 +77,38 @@ fn a_laptop_killed_after_a_call_finishes_when_asked_again() {
 fn two_laptops_plant_and_grow_at_the_same_moment() {
     let (cloud, one) = well();
     let other = cloud.laptop();
-    let mut plants = [&one, &other].map(|laptop| started(&mut plant(laptop)));
-    for child in &mut plants {
-        assert!(child.wait().unwrap().success());
-    }
+    let both = |command: &dyn Fn(&Laptop) -> Command, meet: &'static str, calls: usize| {
+        let before = cloud.api.world().count("POST", meet);
+        cloud.api.inject(Rule::on("POST", meet, Fault::Hold).always());
+        let started = [&one, &other].map(|laptop| Started::new(&mut command(laptop)));
+        let due = before + calls;
+        until("both are at it", || (cloud.api.world().count("POST", meet) >= due).then_some(()));
+        cloud.api.world().rules.clear();
+        started.map(|command| ended(command).exits(0))
+    };
+    // The one that came first has no firewall yet when the other looks for it.
+    let _ = both(&plant, "/firewalls", 2);
     all_is_there_once(&cloud, 2);
-    let grow = |laptop: &Laptop| started(&mut laptop.command(&["grow", "grove", "--nodes", "2", "--json"]));
-    let mut grows = [grow(&one), grow(&other)];
-    for child in &mut grows {
-        assert!(child.wait().unwrap().success());
-    }
+    let _ = both(&|laptop| laptop.command(&["grow", "grove", "--nodes", "2", "--json"]), "/servers", 4);
     all_is_there_once(&cloud, 6);
     assert_eq!(cloud.registry()["forests"]["grove"]["next_node"], 7);
     // And at the same moment they take it down.
-    let mut ends = [&one, &other].map(|laptop| started(&mut teardown(laptop)));
-    let ends = ends.each_mut().map(|child| child.wait().unwrap().code().unwrap());
-    assert!(ends.iter().all(|code| [0, 3].contains(code)), "{ends:?}");
+    let ends = [&one, &other].map(|laptop| Started::new(&mut teardown(laptop))).map(ended);
+    assert!(ends.iter().all(|said| [Some(0), Some(3)].contains(&said.code)), "{ends:?}");
     nothing_is_left(&cloud);
 }
 
 #[test]
 fn ctrl_c_leaves_all_as_it_is_and_says_the_two_ways_on() {
     let (cloud, laptop) = behind(Behind::Nothing);
-    let mut command = plant(&laptop);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = Started::new(&mut plant(&laptop));
     until("it waits for its machines", || {
         let world = cloud.api.world();
         let servers = world.all("servers");
         (servers.len() == 2 && servers.iter().all(|server| server["status"] == "running")).then_some(())
     });
     signal(child.id(), Signal::INT);
-    let interrupted = Said::of(&child.wait_with_output().unwrap()).exits(1).json();
+    let interrupted = ended(child).exits(1).json();
     fits("action", &interrupted);
     assert_eq!(interrupted["error"]["reason"], "interrupted");
     let message = interrupted["error"]["message"].as_str().unwrap();

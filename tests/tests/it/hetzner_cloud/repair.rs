@@ -1,6 +1,7 @@
 //! A forest whose record, machines and entries do not fit together any more, and one under load.
 
-use forest_tests::cloud::laptop::{said, started};
+use forest_tests::bounded::Started;
+use forest_tests::cloud::laptop::{ended, said};
 use forest_tests::cloud::{Behind, Canned, Cloud, Laptop};
 use forest_tests::hetzner::{Fault, Rule};
 use forest_tests::nats;
@@ -108,9 +109,8 @@ fn two_that_find_the_load_too_high_at_the_same_moment_add_one_node() {
     said(&mut laptop.plant(&nats::server(), &["small", "--name", "grove"])).exits(0);
     cloud.register("grove");
     let other = cloud.laptop();
-    let mut both = [&laptop, &other].map(|laptop| started(&mut laptop.command(&["grow", "grove", "--auto"])));
-    for child in &mut both {
-        assert!(child.wait().unwrap().success());
-    }
+    let both =
+        [&laptop, &other].map(|laptop| Started::new(&mut laptop.command(&["grow", "grove", "--auto"])));
+    let _ = both.map(|command| ended(command).exits(0));
     all_is_there_once(&cloud, 2);
 }

@@ -32,8 +32,14 @@ impl Client {
     }
 
     /// Does something with JetStream, to its end.
+    ///
+    /// # Panics
+    /// If it hangs.
+    #[track_caller]
     pub fn run<T, F: Future<Output = T>>(&self, job: impl FnOnce(Context) -> F) -> T {
-        self.runtime.block_on(job(self.jetstream.clone()))
+        let job = job(self.jetstream.clone());
+        let ended = self.runtime.block_on(async { tokio::time::timeout(HANG, job).await });
+        ended.unwrap_or_else(|_| panic!("hangs: no end after {} s", HANG.as_secs()))
     }
 }
 
@@ -59,6 +65,12 @@ async fn connect(at: &[SocketAddr]) -> Context {
     jetstream.set_timeout(Duration::from_secs(5));
     jetstream
 }
+
+/// A bound on a job, far beyond what any takes.
+const HANG: Duration = Duration::from_secs(300);
+
+/// A bound on taking some messages; what was not noted comes again.
+const TAKING: Duration = Duration::from_secs(30);
 
 /// How long a publisher waits for an acknowledgement before it goes on to the next message.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -145,7 +157,7 @@ async fn read(at: &[SocketAddr], stream: &str, stop: &AtomicBool, taken: &Mutex<
     let jetstream = connect(at).await;
     while !stop.load(Ordering::Relaxed) {
         // Whatever fails while a leader is replaced is tried again; what was not noted comes again.
-        let _ = take_some(&jetstream, stream, taken).await;
+        let _ = tokio::time::timeout(TAKING, take_some(&jetstream, stream, taken)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

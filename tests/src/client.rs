@@ -115,7 +115,7 @@ impl Publisher {
     }
 }
 
-/// Takes numbered messages from a stream by a durable consumer, each until the server has noted that it was taken.
+/// Takes numbered messages from a stream by a durable consumer, and has the server note each.
 #[derive(Debug)]
 pub struct Reader {
     stop: Arc<AtomicBool>,
@@ -136,7 +136,7 @@ impl Reader {
         Self { stop, taken, thread }
     }
 
-    /// How many of these have not been taken yet?
+    /// How many of these were never given to it?
     #[must_use]
     pub fn missing(&self, numbers: &[u64]) -> usize {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,8 +174,9 @@ async fn take_some(
     while let Some(message) = messages.next().await {
         let message = message?;
         let number = std::str::from_utf8(&message.payload)?.parse()?;
-        message.double_ack().await?;
+        // Before it is noted: where the answer to that is lost, the server gives it to nobody again.
         taken.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        message.double_ack().await?;
     }
     Ok(())
 }

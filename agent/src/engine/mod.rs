@@ -21,3 +21,4 @@ pub mod probe;
 pub mod restart;
 pub mod started;
 pub mod verdict;
+pub mod version;

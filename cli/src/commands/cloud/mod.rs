@@ -4,6 +4,7 @@ pub(super) mod dry_run;
 pub(super) mod grow;
 pub(super) mod logs;
 pub(super) mod plant;
+pub(super) mod shrink;
 pub(super) mod teardown;
 
 use forest_core::id::NodeId;

@@ -19,7 +19,7 @@ use super::Forest;
 use super::growth::{config, numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
-pub(super) fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
+pub(crate) fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
     let setting = |name: &str| std::env::var(name).unwrap_or_default();
     let first = setting("FOREST_CHAOS_SEED").parse().unwrap_or(1);
     let count = if setting("FOREST_CHAOS") == "long" { long } else { short };

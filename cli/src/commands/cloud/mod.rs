@@ -10,7 +10,6 @@ pub(super) mod teardown;
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
 
-use super::remote::target;
 use super::resolve::There;
 use crate::cloud::planting::Outcome;
 use crate::cloud::record::{Plan, Worker};
@@ -38,7 +37,7 @@ impl Nodes {
         let (mut targets, mut absent) = (Vec::new(), Vec::new());
         let entries = there.registry.entries(&there.id);
         for node in &plan.members {
-            let entry = entries.iter().find(|entry| entry.id == node.as_str()).and_then(target);
+            let entry = entries.iter().find(|entry| entry.id == node.as_str()).and_then(Target::of);
             let server = listed.into_iter().flatten().find(|server| server.name == node.as_str());
             match (entry, server) {
                 (Some(target), server) => targets.push(reached(target, server, v6)),

@@ -86,8 +86,11 @@ fn one_that_is_dead_is_given_up_by_force_alone() {
     assert_eq!(refused["error"]["reason"], "ssh_failed");
     assert!(refused["error"]["message"].as_str().unwrap().contains("--force"), "{refused:#}");
     assert_eq!(cloud.api.world().all("servers").len(), 3);
+    // One that is new cannot reach it either, and is no worse for that.
+    laptop.run(&["grow", "grove", "--nodes", "1"]).exits(0);
+    cloud.open_to(&laptop);
     shrink(&["--force"]).exits(0);
-    consists_of(&cloud, &laptop, &["grove-node-1", "grove-node-2"]);
+    consists_of(&cloud, &laptop, &["grove-node-1", "grove-node-2", "grove-node-4"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -88,6 +88,7 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Publisher {
     stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
     thread: JoinHandle<Published>,
 }
 
@@ -96,12 +97,19 @@ impl Publisher {
     #[must_use]
     pub fn start(at: Vec<SocketAddr>, subject: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let count = Arc::new(AtomicUsize::new(0));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let thread = std::thread::spawn(move || {
             let runtime = Runtime::new().expect("a runtime");
-            runtime.block_on(publish(&at, subject, &stopped))
+            runtime.block_on(publish(&at, subject, &stopped, &counted))
         });
-        Self { stop, thread }
+        Self { stop, count, thread }
+    }
+
+    /// How many were acknowledged so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Ends, and tells.
@@ -181,7 +189,12 @@ async fn take_some(
     Ok(())
 }
 
-async fn publish(at: &[SocketAddr], subject: &'static str, stop: &AtomicBool) -> Published {
+async fn publish(
+    at: &[SocketAddr],
+    subject: &'static str,
+    stop: &AtomicBool,
+    count: &AtomicUsize,
+) -> Published {
     let jetstream = connect(at).await;
     let mut published = Published::default();
     let mut last = Instant::now();
@@ -198,6 +211,7 @@ async fn publish(at: &[SocketAddr], subject: &'static str, stop: &AtomicBool) ->
         let acknowledged = sent.await.unwrap_or(false);
         if acknowledged {
             published.acknowledged.push(number);
+            count.store(published.acknowledged.len(), Ordering::Relaxed);
             published.longest_gap = published.longest_gap.max(last.elapsed());
             last = Instant::now();
         }

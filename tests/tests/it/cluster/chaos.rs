@@ -111,23 +111,23 @@ fn killed(victim: Victim) {
             hurt(&mut forest, times);
         }
         forest.until_well();
-        // Of what is replicated nothing may be lost either.
-        until("a stream of three replicas is made", || {
-            client.run(|js| async move { js.create_stream(config("copies", 3)).await.ok().map(drop) })
-        });
-        // Of a stream whose replicas were raised a server of 2.9 loses much when it is killed, without any agent too.
+        let mut publishers = vec![("orders", publisher)];
+        // Of what is replicated nothing may be lost either. Servers of 2.9 do lose some when they are killed, without
+        // any agent too: of a stream whose replicas were raised much, and of one made with three a little.
         if !is_old(server) {
+            until("a stream of three replicas is made", || {
+                client.run(|js| async move { js.create_stream(config("copies", 3)).await.ok().map(drop) })
+            });
             raise(&client, &["orders"], 3);
+            publishers.push(("copies", Publisher::start(forest.clients(), "copies.new")));
+            hurt(&mut forest, 2);
+            forest.until_well();
         }
-        let copied = Publisher::start(forest.clients(), "copies.new");
-        hurt(&mut forest, 2);
-        forest.until_well();
-        let mut count = 0;
-        let mut gap = Duration::ZERO;
-        for (name, publisher) in [("orders", publisher), ("copies", copied)] {
+        let (mut count, mut gap) = (0, Duration::ZERO);
+        for (name, publisher) in publishers {
+            until(&format!("{name} takes messages"), || (publisher.count() > 100).then_some(()));
             let published = publisher.stop();
             let kept: HashSet<u64> = client.run(|js| async move { numbers(&js, name).await });
-            assert!(published.acknowledged.len() > 100, "{}", published.acknowledged.len());
             let lost: Vec<_> =
                 published.acknowledged.iter().filter(|number| !kept.contains(number)).collect();
             assert_eq!(lost, [&0; 0], "{victim:?}, round {seed}, {name}: acknowledged and gone");

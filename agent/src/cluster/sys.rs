@@ -93,6 +93,11 @@ pub struct SysLink {
 }
 
 impl SysLink {
+    /// Lets go of a connection by other credentials than these: it would try them for ever.
+    pub fn forget_others(&mut self, sys: &Credentials) {
+        self.connected.take_if(|(_, credentials, _)| credentials != sys);
+    }
+
     /// The connection to the server at `at`, made anew where address or credentials are others.
     ///
     /// # Errors

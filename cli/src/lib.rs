@@ -18,6 +18,7 @@ mod names;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod rotation;
 pub mod store;
 pub mod ui;
 pub mod webdav;

@@ -120,6 +120,8 @@ pub struct Record {
     pub rotations: u64,
     /// Those that are to replace them.
     pub rotation: Option<Rotation>,
+    /// A rotation is recorded, and not yet that all nodes are through it.
+    pub is_rotating: bool,
 }
 
 /// The document: empty before the founding.
@@ -271,10 +273,11 @@ fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
         None | Some(Value::Null) => None,
         Some(duty) => Some(read_duty(duty)?),
     };
-    let (rotations, rotation) = rotation::read(text)?;
+    let (rotations, rotation, is_rotating) = rotation::read(text)?;
     Ok(Record {
         rotations,
         rotation,
+        is_rotating,
         founder: word(text.get("founder"), "founder")?,
         founding: word(text.get("founding"), "founding")?,
         witness,

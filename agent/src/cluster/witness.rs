@@ -33,24 +33,27 @@ pub fn store_dir(settings: &Settings, name: &str) -> PathBuf {
     root(settings).join(name)
 }
 
-/// Lies the store of any witness here?
+/// Lies the store of any witness here, or a configuration with the forest's credentials?
 #[must_use]
 pub fn is_stored(settings: &Settings) -> bool {
-    root(settings).exists()
+    root(settings).exists() || settings.runtime_dir.join(FILE_NAME).exists()
 }
 
-/// Deletes the stores of all witnesses here. None may run.
+/// Deletes the stores of all witnesses here, and their configuration: nobody would replace the passwords in it. None
+/// may run.
 ///
 /// # Errors
 /// `state_dir` where something of them stays.
 pub fn delete_stores(settings: &Settings) -> Result<(), Fault> {
-    let root = root(settings);
-    match std::fs::remove_dir_all(&root) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", root.display())))
+    let (root, file) = (root(settings), settings.runtime_dir.join(FILE_NAME));
+    for (path, deleted) in [(&root, std::fs::remove_dir_all(&root)), (&file, std::fs::remove_file(&file))] {
+        if let Err(err) = deleted
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", path.display())));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Makes the store of `name`, before the first start.

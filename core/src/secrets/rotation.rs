@@ -12,7 +12,8 @@
 //!
 //! A server takes routes by one password alone, so two stages that follow each other have to get on: whoever dials by
 //! both gets in at either, and whoever is a stage behind, with nothing but a kept copy, too. Hence the next stage is
-//! recorded only once every node has carried out the one before; `done` is the record without the old ones. The user of
+//! recorded only once every node has carried out the one before. `done` is the record without the old ones; that a
+//! rotation was begun stays in it until all nodes are through, so that nobody begins another before. The user of
 //! the system account is asked for by a node's own agent alone, so that both may change at once: nats-server 2.9 loses
 //! an answer now and then while it takes over a change of who may connect (measured), and so there is one.
 
@@ -122,7 +123,7 @@ impl Secrets {
     #[must_use]
     pub fn begin_rotation(&self, now: Timestamp) -> Option<Self> {
         let record = self.record()?;
-        if record.rotation.is_some() || record.leaving.is_some() || record.joining.is_some() {
+        if record.is_rotating || record.leaving.is_some() || record.joining.is_some() {
             return None;
         }
         let epoch = record.rotations + 1;
@@ -141,23 +142,25 @@ impl Secrets {
         Self::of(text).ok()
     }
 
-    /// The rotation that has come to `from` goes on; `None` where it is elsewhere by now.
+    /// The rotation that has come to `from`, with all nodes, goes on, or is over; `None` where it is elsewhere by now.
     #[must_use]
     pub fn advance_rotation(&self, from: Progress) -> Option<Self> {
-        let rotation = self.record()?.rotation.as_ref().filter(|rotation| rotation.progress == from)?;
+        let record = self.record().filter(|record| record.is_rotating && record.progress() == from)?;
         let mut text = self.text.clone();
-        match from.stage.next()? {
-            Stage::Done => {
-                for (key, value) in [("route", &rotation.route), ("sys", &rotation.sys)] {
-                    replace(&mut text, key, value);
-                }
-                text.insert("rotations".to_owned(), from.epoch.into());
-                text.insert("rotation".to_owned(), Value::Null);
+        let Some(stage) = from.stage.next() else {
+            text.insert("rotation".to_owned(), Value::Null);
+            return Self::of(text).ok();
+        };
+        if let (Stage::Done, Some(rotation)) = (stage, &record.rotation) {
+            for (key, value) in [("route", &rotation.route), ("sys", &rotation.sys)] {
+                replace(&mut text, key, value);
             }
-            stage => {
-                let rotation = text.get_mut("rotation").and_then(Value::as_object_mut)?;
-                rotation.insert("stage".to_owned(), stage.word().into());
-            }
+            text.insert("rotations".to_owned(), from.epoch.into());
+        }
+        let rotation = text.get_mut("rotation").and_then(Value::as_object_mut)?;
+        rotation.insert("stage".to_owned(), stage.word().into());
+        if stage == Stage::Done {
+            rotation.retain(|key, _| key != "route" && key != "sys");
         }
         Self::of(text).ok()
     }
@@ -172,28 +175,29 @@ fn replace(text: &mut Map<String, Value>, key: &str, credentials: &Credentials) 
     }
 }
 
-pub(super) fn read(text: &Map<String, Value>) -> Result<(u64, Option<Rotation>), Corrupt> {
+pub(super) fn read(text: &Map<String, Value>) -> Result<(u64, Option<Rotation>, bool), Corrupt> {
     let number = |value: Option<&Value>, place: &str| match value {
         None | Some(Value::Null) => Ok(0),
         Some(value) => value.as_u64().ok_or_else(|| Corrupt(format!("{place} is not a whole number"))),
     };
     let rotations = number(text.get("rotations"), "rotations")?;
     let value = match text.get("rotation") {
-        None | Some(Value::Null) => return Ok((rotations, None)),
+        None | Some(Value::Null) => return Ok((rotations, None, false)),
         Some(value) => value,
     };
     let stage = value.get("stage").and_then(Value::as_str);
-    let stage = Stage::ALL.into_iter().find(|known| *known != Stage::Done && Some(known.word()) == stage);
+    let stage = Stage::ALL.into_iter().find(|known| Some(known.word()) == stage);
+    let stage = stage.ok_or_else(|| Corrupt("rotation.stage is no stage of a rotation".to_owned()))?;
+    if stage == Stage::Done {
+        return Ok((rotations, None, true));
+    }
     let epoch = number(value.get("epoch"), "rotation.epoch")?;
     let rotation = Rotation {
-        progress: Progress {
-            epoch,
-            stage: stage.ok_or_else(|| Corrupt("rotation.stage is no stage of a rotation".to_owned()))?,
-        },
+        progress: Progress { epoch, stage },
         route: credentials(value.get("route"), "rotation.route")?,
         sys: credentials(value.get("sys"), "rotation.sys")?,
     };
-    Ok((rotations, Some(rotation)))
+    Ok((rotations, Some(rotation), true))
 }
 
 #[cfg(test)]

@@ -16,12 +16,13 @@ const OLD: Server = Server { takes_over: true, renewed: false };
 fn stages() -> Vec<Record> {
     let mut secrets = Secrets::empty().found(&"n1".parse().unwrap(), "f", Timestamp::UNIX_EPOCH).unwrap();
     let mut all = vec![secrets.record().unwrap().clone()];
-    for _ in 0..6 {
+    while all.len() < 7 {
         let progress = secrets.record().unwrap().progress();
-        let next =
-            secrets.advance_rotation(progress).or_else(|| secrets.begin_rotation(Timestamp::UNIX_EPOCH));
-        secrets = next.unwrap();
-        all.push(secrets.record().unwrap().clone());
+        let next = secrets.advance_rotation(progress);
+        secrets = next.or_else(|| secrets.begin_rotation(Timestamp::UNIX_EPOCH)).unwrap();
+        if secrets.record().unwrap().is_rotating {
+            all.push(secrets.record().unwrap().clone());
+        }
     }
     all
 }

@@ -20,6 +20,8 @@ use crate::store::Store;
 
 /// A forest that was just planted or grown is not refused for what passes by itself in this time.
 const SETTLES: Duration = Duration::from_secs(20);
+/// Ends what is said of a rotation that was not begun.
+const UNCHANGED: &str = "; nothing was changed";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 /// So many looks pass until registry and secrets are read again: nodes may come and go, and another laptop may help.
@@ -71,41 +73,44 @@ fn lag(told: &Told, progress: Progress) -> Option<String> {
     }
 }
 
-/// Why no rotation may begin, by the first node that is not fit for one.
+/// Why no rotation may begin, by the first node that is not fit for one; who is away makes others ill, and comes first.
 fn unfit(forest: &ForestId, all: &[Told], progress: Progress) -> Option<Failure> {
-    all.iter().find_map(|told| {
-        let Told { node, health, .. } = told;
-        let refuse = |reason, why: String| Some(Failure::new(reason, format!("{why}; nothing was changed")));
-        let report = match health {
-            Ok(report) => report,
-            Err(why) => {
-                let how = "start it, or let it leave for good, before the rotation";
-                return refuse(Reason::AgentUnreachable, format!("{node} does not answer ({why}): {how}"));
-            }
-        };
+    let refuse = |reason, why: String| Failure::new(reason, format!("{why}{UNCHANGED}"));
+    let away = all.iter().find_map(|told| Some((&told.node, told.health.as_ref().err()?)));
+    if let Some((node, why)) = away {
+        let message = format!(
+            "{node} does not answer ({why}): bring it back (morpheus grow {forest} --repair), or let it go for good, before \
+             the rotation"
+        );
+        return Some(refuse(Reason::AgentUnreachable, message));
+    }
+    let reports = all.iter().filter_map(|told| Some((told, told.health.as_ref().ok()?)));
+    let of_one = |(told, report): (&Told, &HealthReport)| {
+        let node = &told.node;
         if report.engine.kind != "nats-server" {
             let what = "whose routes have no password, and which has no system account for its own agent";
-            return refuse(Reason::NotSupported, format!("{node} runs {}, {what}", report.engine.kind));
+            return Some((Reason::NotSupported, format!("{node} runs {}, {what}", report.engine.kind)));
         }
-        let others = all.len() - 1;
         let routes = &report.checks.peers_reachable[0];
-        if report.status == Status::Fail || routes.status != Status::Pass || missing(report, others) > 0 {
+        if report.status == Status::Fail
+            || routes.status != Status::Pass
+            || missing(report, all.len() - 1) > 0
+        {
             let why = match report.status {
                 Status::Pass => "it does not know all other nodes yet".to_owned(),
                 _ => complaint(report),
             };
-            return refuse(Reason::NotHealthy, format!("{node} is not well: {why}"));
+            return Some((Reason::NotHealthy, format!("{node} is not well: {why}")));
         }
         if told.is_older {
             let what = "is older than rotation; give it a newer one first (morpheus upgrade)";
-            return refuse(Reason::NotSupported, format!("the agent of {node} {what}"));
+            return Some((Reason::NotSupported, format!("the agent of {node} {what}")));
         }
-        if report.rotation != Some(progress) {
-            let what = "has not taken over the forest's secrets as they stand";
-            return refuse(Reason::NotHealthy, format!("{node} {what}: morpheus logs {forest} {node}"));
-        }
-        None
-    })
+        let what = "has not taken over the forest's secrets as they stand";
+        (report.rotation != Some(progress))
+            .then(|| (Reason::NotHealthy, format!("{node} {what}: morpheus logs {forest} {node}")))
+    };
+    reports.filter_map(of_one).map(|(reason, why)| refuse(reason, why)).next()
 }
 
 /// Where the forest is, and what it is asked by.
@@ -150,7 +155,8 @@ impl Rotator<'_> {
                         if unfit.reason != Reason::NotHealthy || Instant::now() >= until.min(settled) {
                             return Err(unfit);
                         }
-                        progress.at(self.forest.as_str(), &unfit.message);
+                        let why = unfit.message.trim_end_matches(UNCHANGED);
+                        progress.at(self.forest.as_str(), why);
                         tokio::time::sleep(LOOK).await;
                         continue;
                     }

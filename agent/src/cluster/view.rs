@@ -29,8 +29,6 @@ pub struct View {
     /// The routes that stand, by the server's own numbers, where it is one that is deaf to what connects after a
     /// reload: nats-server before 2.10 (measured with 2.9.10). Else empty.
     pub unheard: BTreeSet<u64>,
-    /// Is our own server one before 2.10, as far as it says?
-    pub before_2_10: bool,
     /// The meta leader that our own server reports.
     pub own_leader: Option<String>,
     /// How many voters our own server knows of.
@@ -103,7 +101,6 @@ pub async fn look(
         answers: ours.map(|(_, pid)| pid),
         loaded,
         cluster: cluster.unwrap_or_default(),
-        before_2_10: varz.is_some_and(|varz| !hears_later_routes(&varz.version)),
         unheard: ours.map_or_else(BTreeSet::new, |(seen, _)| unheard(seen)),
         own_leader,
         size,

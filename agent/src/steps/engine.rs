@@ -16,7 +16,7 @@ use super::secrets::SecretsKeeper;
 use crate::child::{Command, Want};
 use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::{Loaded, reload};
-use crate::cluster::routes::{self, Server};
+use crate::cluster::routes;
 use crate::driver::{ChildName, Fact, Look, Looked, Seen, Step, Wants};
 use crate::engine::behind::BehindFile;
 use crate::engine::planned::{Draft, Planned};
@@ -36,8 +36,6 @@ const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
 const DEAF_LOOKS: u32 = 2;
 /// So many looks in a row show that a route is missing, rather than that a node has just started.
 const ROUTELESS_LOOKS: u32 = 3;
-/// A server that has read of others has dialed them after this time, if they are there.
-const DIALED: Duration = Duration::from_secs(1);
 /// After a reload the next looks show whether it helped.
 const RELOAD_PAUSE: Duration = Duration::from_secs(10);
 
@@ -60,8 +58,8 @@ struct Last {
     reloaded: Option<Instant>,
     /// The routes that stood when this process was reloaded last, if it is one that is deaf to later ones.
     heard: Option<(u32, BTreeSet<u64>)>,
-    /// The process that was seen last, and how it knows its routes.
-    server: Option<(u32, Server)>,
+    /// The process whose routes were replaced.
+    renewed: Option<u32>,
 }
 
 /// What was asked of the supervisor.
@@ -102,7 +100,7 @@ impl EngineStep {
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
-        match wanted(&self.settings, self.has_witness, seen, self.server(seen))? {
+        match wanted(&self.settings, self.has_witness, seen, self.is_renewed(seen))? {
             Wanted::Stop(reason) | Wanted::Retire(reason) => match last {
                 Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
@@ -165,19 +163,17 @@ impl EngineStep {
         Started::new(&self.settings, &planned.command)
     }
 
-    /// What is known of the running server; of one that has not answered yet, what its predecessor was.
-    fn server(&self, seen: &Seen) -> Server {
-        let mut last = self.last();
-        let (known, mut server) = last.server.unwrap_or_default();
-        let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid));
-        let Some(pid) = pid else { return server };
-        server.takes_over = seen.view.before_2_10;
+    /// Was a route of the running server missing after the old password had gone? Then it lists the new alone, for as
+    /// long as it lives or the rotation lasts.
+    fn is_renewed(&self, seen: &Seen) -> bool {
         let record = seen.secrets.as_ref().and_then(|read| read.secrets.record());
         let accepted = record.is_some_and(|record| record.progress().stage == RotationStage::Accepted);
-        let goes_on = known == pid && server.renewed;
-        server.renewed = accepted && !server.takes_over && (goes_on || !all_stand(seen));
-        last.server = Some((pid, server));
-        server
+        let pid = seen.engine.pid.filter(|_| accepted);
+        let mut last = self.last();
+        if last.renewed != pid || pid.is_none() {
+            last.renewed = pid.filter(|_| !all_stand(seen));
+        }
+        last.renewed.is_some()
     }
 
     /// The running server, where it answers and it is not certain that it has read what it should of the
@@ -187,11 +183,10 @@ impl EngineStep {
         let Some(pid) = pid.filter(|_| self.settings.engine.kind == EngineKind::NatsServer) else {
             return Ok(None);
         };
-        let server = self.server(seen);
         let behind = BehindFile::new(&self.settings);
         let mut last = self.last();
         if let Some(loaded) = last.loaded.text(pid) {
-            let due = routes::is_due(loaded, &planned.text, server, all_stand(seen));
+            let due = routes::is_due(loaded, &planned.text, all_stand(seen));
             if !due && loaded != planned.text {
                 // For an agent that comes after this one.
                 behind.note(pid, &planned.text)?;
@@ -217,32 +212,19 @@ impl EngineStep {
 
     /// Lets the running server read what is planned, or, where that would close routes that stand, all of it but those.
     async fn tell(&self, pid: u32, planned: &Planned, seen: &Seen) -> Result<(), Fault> {
-        let (server, stand) = (self.server(seen), all_stand(seen));
-        let loaded = self.last().loaded.text(pid).map(str::to_owned);
-        let texts = match loaded {
-            Some(loaded) => routes::texts(&loaded, &planned.text, server, stand),
-            None => vec![planned.text.clone()],
+        let text = match self.last().loaded.text(pid) {
+            Some(loaded) => routes::passing(loaded, &planned.text, all_stand(seen)),
+            None => planned.text.clone(),
         };
+        let (passing, lasting) = (Planned { text: text.clone(), ..planned.clone() }, planned.clone());
+        off_thread(move || passing.write()).await?;
         self.last().reloaded = Some(Instant::now());
-        let told = self.read_all(pid, planned, texts).await;
-        let lasting = planned.clone();
+        let told = reload(pid, &self.settings.state_dir.join("log/engine.log")).await;
         off_thread(move || lasting.write()).await?;
         told?;
         // Those that were seen before: of one that came meanwhile nobody knows.
         self.last().heard = Some((pid, seen.view.unheard.clone()));
-        Ok(())
-    }
-
-    async fn read_all(&self, pid: u32, planned: &Planned, texts: Vec<String>) -> Result<(), Fault> {
-        for (index, text) in texts.into_iter().enumerate() {
-            if index > 0 {
-                tokio::time::sleep(DIALED).await;
-            }
-            let passing = Planned { text: text.clone(), ..planned.clone() };
-            off_thread(move || passing.write()).await?;
-            reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
-            self.last().loaded.note(pid, text);
-        }
+        self.last().loaded.note(pid, text);
         Ok(())
     }
 
@@ -279,38 +261,39 @@ impl EngineStep {
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
         let (step, known) = (self.clone(), seen.clone());
-        let run =
-            match off_thread(move || wanted(&step.settings, step.has_witness, &known, step.server(&known)))
-                .await?
-            {
-                Wanted::Stop(reason) => {
-                    let done = format!("the engine is to stop: {reason}");
-                    self.stop(reason);
-                    return Ok(done);
+        let run = match off_thread(move || {
+            wanted(&step.settings, step.has_witness, &known, step.is_renewed(&known))
+        })
+        .await?
+        {
+            Wanted::Stop(reason) => {
+                let done = format!("the engine is to stop: {reason}");
+                self.stop(reason);
+                return Ok(done);
+            }
+            Wanted::Retire(reason) => {
+                if let Some(pid) = seen.engine.pid
+                    && self.settings.engine.kind == EngineKind::NatsServer
+                {
+                    lame_duck::retire(pid).await;
                 }
-                Wanted::Retire(reason) => {
-                    if let Some(pid) = seen.engine.pid
-                        && self.settings.engine.kind == EngineKind::NatsServer
-                    {
-                        lame_duck::retire(pid).await;
-                    }
-                    let done = format!("the engine has let its clients go, and stops: {reason}");
-                    self.stop(reason);
-                    return Ok(done);
-                }
-                Wanted::Hold(fault) => {
-                    self.stop(fault.message.clone());
-                    return Err(fault);
-                }
-                Wanted::Turn(before) => {
-                    let node = self.settings.node.clone();
-                    let took =
-                        self.turn(&seen, move |secrets| secrets.take_turn(&node, before.as_deref())).await?;
-                    let who = if took { "this node's" } else { "another's" };
-                    return Ok(format!("it is {who} turn to join the group"));
-                }
-                Wanted::Run(run) => run,
-            };
+                let done = format!("the engine has let its clients go, and stops: {reason}");
+                self.stop(reason);
+                return Ok(done);
+            }
+            Wanted::Hold(fault) => {
+                self.stop(fault.message.clone());
+                return Err(fault);
+            }
+            Wanted::Turn(before) => {
+                let node = self.settings.node.clone();
+                let took =
+                    self.turn(&seen, move |secrets| secrets.take_turn(&node, before.as_deref())).await?;
+                let who = if took { "this node's" } else { "another's" };
+                return Ok(format!("it is {who} turn to join the group"));
+            }
+            Wanted::Run(run) => run,
+        };
         let ends_turn = run.ends_turn;
         let done = self.run_by(run, &seen).await;
         if ends_turn {

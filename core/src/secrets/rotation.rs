@@ -14,8 +14,8 @@
 //! both gets in at either, and whoever is a stage behind, with nothing but a kept copy, too. Hence the next stage is
 //! recorded only once every node has carried out the one before. `done` is the record without the old ones; that a
 //! rotation was begun stays in it until all nodes are through, so that nobody begins another before. The user of
-//! the system account is asked for by a node's own agent alone, so that both may change at once: nats-server 2.9 loses
-//! an answer now and then while it takes over a change of who may connect (measured), and so there is one.
+//! the system account is asked for by a node's own agent alone, so that both change at once, and a running server is
+//! told of one change in all.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@ use forest_core::secrets::{Record, Stage};
 
 use crate::cluster::machine::{EnginePlan, Wait};
 use crate::cluster::marker::Phase;
-use crate::cluster::routes::{self, Server};
+use crate::cluster::routes;
 use crate::cluster::situation::Situation;
 use crate::driver::Seen;
 use crate::engine::limits::Limits;
@@ -53,7 +53,7 @@ pub(super) fn wanted(
     settings: &Settings,
     has_witness: bool,
     seen: &Seen,
-    server: Server,
+    renewed: bool,
 ) -> Result<Wanted, Fault> {
     if let Some(since) = &seen.removed {
         return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
@@ -88,7 +88,7 @@ pub(super) fn wanted(
             let (planned, limits) = match settings.engine.kind {
                 EngineKind::NatsServer => {
                     let limits = Limits::kept_or_derived(&settings.state_dir, &settings.engine.data_dir)?;
-                    (nats_server_plan(settings, &situation, record, address, limits, server), Some(limits))
+                    (nats_server_plan(settings, &situation, record, address, limits, renewed), Some(limits))
                 }
                 EngineKind::Nimsforest => (plan(nimsforest::Lone::Listen)?, None),
             };
@@ -110,10 +110,10 @@ fn nats_server_plan(
     record: &Record,
     address: Address,
     limits: Limits,
-    server: Server,
+    renewed: bool,
 ) -> Planned {
     let (engine, listen) = (&settings.engine, settings.listen);
-    let (force, dial) = (record.in_force(), routes::dials(record, server));
+    let (force, dial) = (record.in_force(), routes::dials(record, renewed));
     let takes_streams = record.leaving.as_ref().is_none_or(|leaving| leaving.node != settings.node.as_str());
     let config = NatsConfig {
         name: settings.node.as_str(),

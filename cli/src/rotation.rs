@@ -19,7 +19,7 @@ use crate::progress;
 use crate::store::Store;
 
 /// A forest that was just planted or grown is not refused for what passes by itself in this time.
-const SETTLES: Duration = Duration::from_secs(20);
+const SETTLES: Duration = Duration::from_secs(60);
 /// Ends what is said of a rotation that was not begun.
 const UNCHANGED: &str = "; nothing was changed";
 /// Between two looks.

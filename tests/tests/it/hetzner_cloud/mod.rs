@@ -6,6 +6,7 @@ mod faults;
 mod forest;
 mod killed;
 mod repair;
+mod rotation;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -80,7 +80,7 @@ impl Store {
         &self,
         change: impl FnMut(&Registry) -> Result<Option<Registry>, Failure>,
     ) -> Result<(), Failure> {
-        self.change(UpdateOptions { create_missing: true, files: self.files.clone() }, change)
+        self.change(&UpdateOptions { create_missing: true, files: self.files.clone() }, change)
     }
 
     /// The secrets of `forest`.
@@ -111,16 +111,16 @@ impl Store {
         forest: &ForestId,
         change: impl FnMut(&Secrets) -> Result<Option<Secrets>, Failure>,
     ) -> Result<(), Failure> {
-        self.change(UpdateOptions { create_missing: false, files: secrets::files(forest) }, change)
+        self.change(&UpdateOptions { create_missing: false, files: secrets::files(forest) }, change)
     }
 
     fn change<D: Document>(
         &self,
-        options: UpdateOptions,
+        options: &UpdateOptions,
         change: impl FnMut(&D) -> Result<Option<D>, Failure>,
     ) -> Result<(), Failure> {
         let owner = Owner::current("morpheus");
-        match update(&*self.door, &SystemClock, &owner, &Limits::default(), &options, change) {
+        match update(&*self.door, &SystemClock, &owner, &Limits::default(), options, change) {
             Ok(Outcome::Unchanged | Outcome::Committed { .. }) => Ok(()),
             Err(UpdateError::Change(failure)) => Err(failure),
             Err(UpdateError::Door(err)) => Err(failed(&err)),

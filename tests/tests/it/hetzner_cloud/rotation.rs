@@ -2,12 +2,12 @@
 //! the nodes by their addresses.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use forest_core::registry::Document as _;
 use forest_core::secrets::{Record, Secrets};
 use forest_tests::cloud::{Behind, Cloud};
 use forest_tests::nats;
+use forest_tests::traces::files_with;
 use forest_tests::wait::until;
 
 use super::{behind, fits, names, nothing_is_left};
@@ -15,21 +15,6 @@ use super::{behind, fits, names, nothing_is_left};
 fn record(cloud: &Cloud) -> Record {
     let text = fs::read(cloud.share().join("secrets/grove.json")).unwrap();
     Secrets::parse(&text).unwrap().record().unwrap().clone()
-}
-
-/// The files below `dir` in which one of these stands; no links are followed.
-fn with(dir: &Path, passwords: &[&str]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        if kind.is_dir() {
-            found.extend(with(&path, passwords));
-        } else if kind.is_file() {
-            let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-            found.extend(passwords.iter().any(|password| text.contains(password)).then_some(path));
-        }
-    }
-    found
 }
 
 #[test]
@@ -52,9 +37,9 @@ fn a_forest_in_the_cloud_is_rotated_through_webdav() {
     let new = record(&cloud);
     assert_eq!((new.progress().epoch, new.is_rotating), (1, false));
     assert!(new.route != old.route && new.sys != old.sys);
-    assert_eq!(with(&cloud.share(), &old_ones), [PathBuf::new(); 0], "on the share");
+    assert_eq!(files_with(&cloud.share(), &old_ones), [""; 0], "on the share");
     cloud.each_machine(|machine| {
-        assert_eq!(with(machine.disk(), &old_ones), [PathBuf::new(); 0], "on a node");
+        assert_eq!(files_with(machine.disk(), &old_ones), [""; 0], "on a node");
     });
     until("the forest is well", || {
         (laptop.run(&["status", "grove", "--json"]).code == Some(0)).then_some(())

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
@@ -15,6 +15,7 @@ use forest_core::secrets::{Credentials, Record, Secrets};
 use forest_tests::client::{Client, Published, Publisher};
 use forest_tests::process::signal;
 use forest_tests::schema::check;
+use forest_tests::traces::files_with;
 use forest_tests::wait::{moment, until};
 use forest_tests::{http, nats};
 use rand::{Rng as _, SeedableRng as _};
@@ -58,24 +59,8 @@ impl Laptop {
     }
 
     /// All files of laptop and nodes in which one of these passwords stands.
-    fn files_with(&self, passwords: &[&Credentials]) -> Vec<PathBuf> {
-        let (mut found, mut dirs) = (Vec::new(), vec![self.state.path().to_owned()]);
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let (path, kind) = (entry.path(), entry.file_type().unwrap());
-                if kind.is_dir() {
-                    dirs.push(path);
-                } else if kind.is_file() {
-                    let bytes = fs::read(&path).unwrap_or_default();
-                    let has = |credentials: &&Credentials| {
-                        let password = credentials.password.expose().as_bytes();
-                        bytes.windows(password.len()).any(|window| window == password)
-                    };
-                    found.extend(passwords.iter().any(has).then_some(path));
-                }
-            }
-        }
-        found
+    fn files_with(&self, credentials: [&Credentials; 2]) -> Vec<String> {
+        files_with(self.state.path(), &credentials.map(|credentials| credentials.password.expose()))
     }
 }
 
@@ -179,11 +164,11 @@ fn only_new_ones_hold(laptop: &Laptop, clients: &[SocketAddr], clusters: &[Socke
         assert!(!takes_route(*at, &old.route), "{at} takes a route by the old password");
         assert!(takes_route(*at, &new.route), "{at} takes none by the new one");
     }
-    assert_eq!(laptop.files_with(&[&old.route, &old.sys]), [PathBuf::new(); 0], "the old ones are kept");
-    for file in laptop.files_with(&[&new.route, &new.sys]) {
+    assert_eq!(laptop.files_with([&old.route, &old.sys]), [""; 0], "the old ones are kept");
+    for file in laptop.files_with([&new.route, &new.sys]) {
         // One that was only passing is gone by now.
         let Ok(found) = fs::metadata(&file) else { continue };
-        assert_eq!(found.permissions().mode() & 0o077, 0, "{}", file.display());
+        assert_eq!(found.permissions().mode() & 0o077, 0, "{file}");
     }
 }
 

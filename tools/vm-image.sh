@@ -4,8 +4,9 @@
 #   base.img      Debian 12 with cloud-init, for User-Mode Linux; guests write to copies on write
 #   id            the ssh key that opens every guest
 #   box.crt .key  the certificate of the StorageBox that guests trust
+#   xstate.so     what the host's linux.uml loads first (tools/uml-xstate.c)
 #
-# Inputs: this script, tests/vm/rootfs (laid over the guest's files), the kernel's version. Needs root.
+# Inputs: this script, tools/uml-xstate.c, tests/vm/rootfs (laid over the guest's files), the kernel's version. Needs root.
 set -eu
 # One of the user's own is not there inside the image.
 unset TMPDIR
@@ -21,7 +22,7 @@ BOX=fd77::1
 
 say() { echo "vm: $*" >&2; }
 
-key=$({ cat "$0"; find tests/vm/rootfs -type f -print -exec cat {} + | sort; dpkg-query -W user-mode-linux; } |
+key=$({ cat "$0" tools/uml-xstate.c; find tests/vm/rootfs -type f -print -exec cat {} + | sort; dpkg-query -W user-mode-linux; } |
     sha256sum | cut -c1-16)
 image=$PWD/.tools/vm/$key
 [ ! -e "$image/base.img" ] || { echo "$image"; exit 0; }
@@ -83,6 +84,7 @@ guest() {
     chroot "$root" systemctl --quiet set-default multi-user.target
 }
 
+cc -O2 -Wall -shared -fPIC -o "$tmp/xstate.so" tools/uml-xstate.c
 mmdebstrap --quiet --variant=minbase --include="$PACKAGES" --skip=cleanup/apt/lists bookworm "$root" >&2
 certificate
 classic

@@ -5,6 +5,7 @@
 //! [`ui`] prints. Nothing below main reads the process's environment. This crate never imports the agent: it
 //! starts it as a program and asks it over HTTP.
 
+pub mod agent;
 pub mod args;
 pub mod cloud;
 mod commands;
@@ -19,6 +20,7 @@ pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod rotation;
+pub mod shrinking;
 pub mod store;
 pub mod ui;
 pub mod webdav;

@@ -8,6 +8,7 @@ use forest_core::error::innermost;
 use forest_core::health::HealthReport;
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
+use forest_core::registry::Entry;
 use forest_core::registry::model::{HEALTH_PORT, MONITOR_PORT};
 use futures::future::join_all;
 use reqwest::Client;
@@ -39,6 +40,17 @@ impl Target {
     #[must_use]
     pub fn local(node: NodeId, ip: Ipv4Addr) -> Self {
         Self::at(node, ip.into())
+    }
+
+    /// Where the node of an entry is asked; `None`: its id or address is none.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Option<Self> {
+        Some(Self {
+            node: entry.id.parse().ok()?,
+            ip: entry.ip.parse().ok()?,
+            health_port: entry.health_port(),
+            monitor_port: entry.monitor_port(),
+        })
     }
 
     /// A node with its standard ports.

@@ -172,6 +172,9 @@ pub struct Check {
     pub peers: Option<Vec<PeerReport>>,
 }
 
+/// What goes before the names of members that the leader has lost sight of, in the words of `nats:jetstream`.
+pub const NOT_CURRENT: &str = "not current: ";
+
 /// One peer as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerReport {

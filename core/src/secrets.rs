@@ -89,11 +89,14 @@ pub struct Duty {
     pub name: String,
     /// Counts the witnesses of the forest; never used twice.
     pub epoch: u64,
+    /// It has been in the group, and may be taken out from now on: where it is not counted it is out, and never comes
+    /// back under this name.
+    pub retiring: bool,
 }
 
 impl Duty {
     fn new(node: &NodeId, epoch: u64) -> Self {
-        Self { node: node.to_string(), name: format!("w-{node}-{epoch}"), epoch }
+        Self { node: node.to_string(), name: format!("w-{node}-{epoch}"), epoch, retiring: false }
     }
 }
 
@@ -187,6 +190,16 @@ impl Secrets {
         Self::of(text).ok()
     }
 
+    /// The witness `name` may be taken out of the group; `None` where that is recorded, or it is not the recorded one.
+    #[must_use]
+    pub fn retire_witness(&self, name: &str) -> Option<Self> {
+        let duty =
+            self.record.as_ref()?.witness.clone().filter(|duty| duty.name == name && !duty.retiring)?;
+        let mut text = self.text.clone();
+        text.insert("witness".to_owned(), duty_json(Some(&Duty { retiring: true, ..duty })));
+        Self::of(text).ok()
+    }
+
     /// The witness `name` is no more; `None` where it is not the recorded one.
     #[must_use]
     pub fn discharge_witness(&self, name: &str) -> Option<Self> {
@@ -265,7 +278,13 @@ impl Document for Secrets {
 }
 
 fn duty_json(duty: Option<&Duty>) -> Value {
-    duty.map_or(Value::Null, |Duty { node, name, epoch }| json!({"node": node, "name": name, "epoch": epoch}))
+    duty.map_or(Value::Null, |Duty { node, name, epoch, retiring }| {
+        let mut json = json!({"node": node, "name": name, "epoch": epoch});
+        if *retiring {
+            json["retiring"] = true.into();
+        }
+        json
+    })
 }
 
 fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
@@ -304,6 +323,7 @@ fn read_duty(value: &Value) -> Result<Duty, Corrupt> {
         node: word(value.get("node"), "witness.node")?,
         name: word(value.get("name"), "witness.name")?,
         epoch: epoch.ok_or_else(|| Corrupt("witness.epoch is not a whole number".to_owned()))?,
+        retiring: value.get("retiring").and_then(Value::as_bool).unwrap_or_default(),
     })
 }
 

@@ -33,8 +33,14 @@ impl Client {
     }
 
     /// Does something with JetStream, to its end.
+    ///
+    /// # Panics
+    /// If it hangs.
+    #[track_caller]
     pub fn run<T, F: Future<Output = T>>(&self, job: impl FnOnce(Context) -> F) -> T {
-        self.runtime.block_on(job(self.jetstream.clone()))
+        let job = job(self.jetstream.clone());
+        let ended = self.runtime.block_on(async { tokio::time::timeout(HANG, job).await });
+        ended.unwrap_or_else(|_| panic!("hangs: no end after {} s", HANG.as_secs()))
     }
 }
 
@@ -60,6 +66,12 @@ async fn connect(at: &[SocketAddr]) -> Context {
     jetstream.set_timeout(Duration::from_secs(5));
     jetstream
 }
+
+/// A bound on a job, far beyond what any takes.
+const HANG: Duration = Duration::from_secs(300);
+
+/// A bound on taking some messages; what was not noted comes again.
+const TAKING: Duration = Duration::from_secs(30);
 
 /// How long a publisher waits for an acknowledgement before it goes on to the next message.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -117,7 +129,7 @@ impl Publisher {
     }
 }
 
-/// Takes numbered messages from a stream by a durable consumer, each until the server has noted that it was taken.
+/// Takes numbered messages from a stream by a durable consumer, and has the server note each.
 #[derive(Debug)]
 pub struct Reader {
     stop: Arc<AtomicBool>,
@@ -138,7 +150,7 @@ impl Reader {
         Self { stop, taken, thread }
     }
 
-    /// How many of these have not been taken yet?
+    /// How many of these were never given to it?
     #[must_use]
     pub fn missing(&self, numbers: &[u64]) -> usize {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +171,7 @@ async fn read(at: &[SocketAddr], stream: &str, stop: &AtomicBool, taken: &Mutex<
     let jetstream = connect(at).await;
     while !stop.load(Ordering::Relaxed) {
         // Whatever fails while a leader is replaced is tried again; what was not noted comes again.
-        let _ = take_some(&jetstream, stream, taken).await;
+        let _ = tokio::time::timeout(TAKING, take_some(&jetstream, stream, taken)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -176,8 +188,9 @@ async fn take_some(
     while let Some(message) = messages.next().await {
         let message = message?;
         let number = std::str::from_utf8(&message.payload)?.parse()?;
-        message.double_ack().await?;
+        // Before it is noted: where the answer to that is lost, the server gives it to nobody again.
         taken.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        message.double_ack().await?;
     }
     Ok(())
 }

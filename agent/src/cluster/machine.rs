@@ -10,7 +10,8 @@
 //! - a node that leaves for good counts no more for how many there are, and hands its witness on to one that stays;
 //!   its own goes once the other's is in the group;
 //! - the witness goes only when three real nodes or more are there and all are current; never while it leads;
-//!   out of the group first, then stopped, then its store, then its record, so that no step leaves a ghost.
+//!   that it may be taken out is recorded, then it goes out of the group, is stopped, then its store, then its record,
+//!   so that no step leaves a ghost, nor a witness that runs and is not counted where a node leaves meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -106,6 +107,8 @@ pub enum WitnessPlan {
     Take,
     /// This node leads the group, in which a witness of before is left over, without a server: it goes.
     RemoveGhost(String),
+    /// It is recorded that it may be taken out.
+    Retire(Duty),
     /// It leads, and must not when it goes.
     StepDown(Duty),
     /// It goes out of the group.
@@ -280,11 +283,14 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
     if duty.node != inputs.me {
         return if inputs.fresh { WitnessPlan::Absent } else { WitnessPlan::Leave };
     }
-    if inputs.fresh
-        && let Some(group) = inputs.group
-        && enough(&staying, group)
-    {
-        return retire(duty, group, inputs.witness);
+    if let Some(group) = inputs.group.filter(|_| inputs.fresh) {
+        let out = duty.retiring && !group.has(&duty.name);
+        match enough(&staying, group) {
+            true if !duty.retiring => return WitnessPlan::Retire(duty),
+            // One that is out is of no use to those who are few again: another takes its place.
+            enough if enough || out => return retire(duty, group, inputs.witness),
+            _ => {}
+        }
     }
     if inputs.witness.runs {
         return WitnessPlan::Run(duty);

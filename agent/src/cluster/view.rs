@@ -14,6 +14,7 @@ use crate::cluster::sys::{self, Group, SysLink};
 use crate::driver::Seen;
 use crate::engine::monitor::{Jsz, Monitor};
 use crate::engine::probe::EngineObservation;
+use crate::engine::version::is_before_2_10;
 use crate::probe::PeerTarget;
 use crate::settings::{EngineKind, Settings};
 
@@ -112,19 +113,10 @@ pub async fn look(
 
 fn unheard(seen: &EngineObservation) -> BTreeSet<u64> {
     let (Ok(varz), Ok(routez)) = (&seen.varz, &seen.routez) else { return BTreeSet::new() };
-    if hears_later_routes(&varz.version) {
+    if !is_before_2_10(&varz.version) {
         return BTreeSet::new();
     }
     routez.routes.iter().map(|route| route.rid).collect()
-}
-
-/// Does a server of this version, once reloaded, hear the system accounts of servers that connect later?
-fn hears_later_routes(version: &str) -> bool {
-    let mut parts = version.split('.').map(str::parse::<u32>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (2, 10),
-        _ => true,
-    }
 }
 
 fn leader(jsz: &Jsz) -> Option<String> {
@@ -169,15 +161,4 @@ async fn ask_as_sys(link: &mut SysLink, at: SysAt, deadline: Duration) -> (Optio
     };
     let (group, strays) = futures::join!(sys::group(&client, deadline), on_witness);
     (group.map_err(unknown).unwrap_or_default(), strays.map_err(unknown).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_servers_before_2_10_are_deaf_to_later_routes() {
-        assert!(["2.9.10", "2.9.25-beta", "1.4.1"].iter().all(|version| !hears_later_routes(version)));
-        assert!(["2.10.0", "2.15.1", "3.0.0", "", "2"].iter().all(|version| hears_later_routes(version)));
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use forest_core::health::Status;
+use forest_core::health::{NOT_CURRENT, Status};
 use forest_core::reason::Reason;
 use forest_core::secrets::Duty;
 
@@ -187,7 +187,7 @@ fn suspects(sources: &Sources<'_>) -> Option<Fault> {
         group.members.iter().filter(|member| !member.current).map(|member| member.name.as_str()).collect();
     (!behind.is_empty()).then(|| {
         let message = format!(
-            "the meta leader {} says that these are not current: {}",
+            "the meta leader {} says that these are {NOT_CURRENT}{}",
             group.leader,
             behind.join(", ")
         );

@@ -22,3 +22,4 @@ pub mod probe;
 pub mod restart;
 pub mod started;
 pub mod verdict;
+pub mod version;

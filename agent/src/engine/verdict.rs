@@ -6,6 +6,11 @@ use serde_json::Value;
 
 use crate::engine::monitor::{Healthz, Jsz};
 use crate::engine::probe::EngineObservation;
+use crate::engine::version::is_before_2_10;
+
+/// What is said of a server before 2.10 that is well.
+const OLD: &str = "; of a stream whose replicas were raised it may lose messages when a server is killed: create \
+                   streams with their replicas, or upgrade to 2.10 or newer";
 
 /// The outcome of one check.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +58,10 @@ pub fn nats_check(seen: &EngineObservation) -> Verdict {
         Ok(trip) if trip.server_name != seen.node.as_str() => wrong("client", &trip.server_name),
         Ok(trip) => {
             let micros = u32::try_from(trip.rtt.as_micros()).unwrap_or(u32::MAX);
-            let text = format!("nats-server {} answers on port {}", varz.version, varz.port);
+            let mut text = format!("nats-server {} answers on port {}", varz.version, varz.port);
+            if is_before_2_10(&varz.version) {
+                text.push_str(OLD);
+            }
             Verdict::pass((f64::from(micros) / 1000.0).into(), text)
         }
     }

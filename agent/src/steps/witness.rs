@@ -153,7 +153,8 @@ impl WitnessStep {
                 differs(format!("the witness {name} of before is still counted"))
             }
             WitnessPlan::Take => differs("the forest is small again and has no witness".to_owned()),
-            WitnessPlan::StepDown(duty)
+            WitnessPlan::Retire(duty)
+            | WitnessPlan::StepDown(duty)
             | WitnessPlan::Remove(duty)
             | WitnessPlan::Stop(duty)
             | WitnessPlan::Discharge(duty) => differs(format!("the witness {} is needed no more", duty.name)),
@@ -196,6 +197,11 @@ impl WitnessStep {
                 Ok("this node keeps the witness now".to_owned())
             }
             WitnessPlan::RemoveGhost(name) => self.order(&situation, &seen, Order::Remove, name).await,
+            WitnessPlan::Retire(duty) => {
+                let name = duty.name.clone();
+                self.record(&seen, move |secrets| secrets.retire_witness(&name)).await?;
+                Ok(format!("the witness {} is to go", duty.name))
+            }
             WitnessPlan::StepDown(duty) => self.order(&situation, &seen, Order::StepDown, &duty.name).await,
             // A stream that lies there alone would be lost with it.
             WitnessPlan::Remove(duty) if !seen.view.strays.is_empty() => {

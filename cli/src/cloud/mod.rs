@@ -30,6 +30,7 @@ pub mod record;
 pub mod removal;
 pub mod repair;
 pub mod seen;
+pub mod shrink;
 pub mod site;
 pub mod ssh;
 pub mod told;

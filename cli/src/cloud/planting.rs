@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use super::forest::Kit;
 use super::preflight::Prepared;
 use super::programs::{BIN, Supplies};
-use super::ready;
+use super::ready::{self, Due};
 use super::record::{self, Plan, Programs, Request, Worker};
 use super::site::Site;
 use super::told::Telling;
@@ -180,10 +180,20 @@ impl Site {
         let targets = targets(&servers, prepared.v6);
         outcome.addresses = targets.iter().map(|target| (target.node.clone(), target.ip)).collect();
         let peers = known(&outcome.plan, &outcome.nodes).saturating_sub(1);
-        outcome.ends = ready::wait(&self.http, &targets, peers, limit, progress).await;
+        let due = Due { peers, away: self.away(&forest, &outcome.nodes).await? };
+        outcome.ends = ready::wait(&self.http, &targets, &due, limit, progress).await;
         let is_ready = |(node, end): (&NodeId, &End)| (*end == End::Ready).then(|| node.clone());
         let healthy: Vec<NodeId> = outcome.ends.iter().filter_map(is_ready).collect();
         self.store.update(|registry| Ok(record::settle(registry, &forest, &healthy, Timestamp::now())))
+    }
+
+    /// Those of the forest's other nodes that do not answer: no new one can reach them either.
+    async fn away(&self, forest: &ForestId, new: &[NodeId]) -> Result<Vec<NodeId>, Failure> {
+        let entries = self.registry()?.entries(forest);
+        let mut others: Vec<Target> = entries.iter().filter_map(Target::of).collect();
+        others.retain(|other| !new.contains(&other.node));
+        let looks = self.http.look(&others).await;
+        Ok(looks.into_iter().filter(|look| look.health.is_err()).map(|look| look.target.node).collect())
     }
 
     /// Puts those programs onto the share that are not there, whole.

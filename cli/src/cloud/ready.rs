@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forest_core::health::{Check, HealthReport, Status};
+use forest_core::health::{Check, HealthReport, NOT_CURRENT, PeerReport, Status};
 use forest_core::id::NodeId;
+use forest_core::reason::Reason;
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -25,11 +26,49 @@ struct Standing {
     since: Instant,
 }
 
-/// Waits until all nodes are healthy at once and know `peers` other nodes; for at most `limit`.
+/// What is due of a new node.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// So many other nodes it is to know.
+    pub peers: usize,
+    /// Those of them that were silent before it came: that it does not reach them is no fault of its.
+    pub away: Vec<NodeId>,
+}
+
+impl Due {
+    fn is_met(&self, report: &HealthReport) -> bool {
+        missing(report, self.peers) == 0 && (report.status == Status::Pass || self.is_about_the_away(report))
+    }
+
+    /// Is all that is wrong with a node that it does not reach those who are away?
+    fn is_about_the_away(&self, report: &HealthReport) -> bool {
+        let is_away = |node: &str| self.away.iter().any(|away| away.as_str() == node);
+        let peers = report.checks.peers_reachable[0].peers.as_deref().unwrap_or_default();
+        let reached = |peer: &PeerReport| (peer.tcp && peer.route) || is_away(&peer.node_id);
+        let mut ill = report.checks.iter().into_iter().filter(|(_, check)| check.status != Status::Pass);
+        !peers.is_empty()
+            && report.step == "ready"
+            && report.status == Status::Warn
+            && ill.all(|(key, check)| match key {
+                "peers:reachable" => peers.iter().all(reached),
+                "nats:jetstream" => not_current(check).is_some_and(|mut names| names.all(is_away)),
+                _ => false,
+            })
+    }
+}
+
+/// Whom the leader has lost sight of, where that is what is said.
+fn not_current(check: &Check) -> Option<impl Iterator<Item = &str>> {
+    let told = check.reason.as_deref() == Some(Reason::MemberNotCurrent.code());
+    let (_, names) = check.output.split_once(NOT_CURRENT).filter(|_| told)?;
+    names.split(';').next().map(|names| names.split(", "))
+}
+
+/// Waits until all nodes are healthy at once, and what is `due` of them is so; for at most `limit`.
 pub async fn wait(
     http: &Http,
     targets: &[Target],
-    peers: usize,
+    due: &Due,
     limit: Duration,
     progress: &mut Progress,
 ) -> BTreeMap<NodeId, End> {
@@ -42,14 +81,14 @@ pub async fn wait(
         for (target, answer) in targets.iter().zip(answers) {
             let answer = answer.map(|health| health.report);
             let now = Instant::now();
-            let what = at(&answer, peers);
+            let what = at(&answer, due);
             let stands =
                 standing.entry(target.node.clone()).or_insert(Standing { what: what.clone(), since: now });
             if stands.what != what {
                 *stands = Standing { what, since: now };
             }
             let still = stands.since.elapsed();
-            let is_ready = answer.as_ref().is_ok_and(|report| ready(report, peers));
+            let is_ready = answer.as_ref().is_ok_and(|report| due.is_met(report));
             let end = match (is_ready, late) {
                 (true, _) => Some(End::Ready),
                 (false, true) => Some(too_late(target, &answer, &stands.what, still)),
@@ -72,16 +111,12 @@ pub async fn wait(
     }
 }
 
-fn ready(report: &HealthReport, peers: usize) -> bool {
-    report.status == Status::Pass && missing(report, peers) == 0
-}
-
 /// What a node is at, in words that change only when something does.
-fn at(answer: &Result<HealthReport, String>, peers: usize) -> String {
+fn at(answer: &Result<HealthReport, String>, due: &Due) -> String {
     match answer {
         Err(_) => "no answer from its agent yet: the machine boots, or fetches the agent".to_owned(),
-        Ok(report) if ready(report, peers) => "ready".to_owned(),
-        Ok(report) if report.step == "ready" => what_is_missing(report, peers),
+        Ok(report) if due.is_met(report) => "ready".to_owned(),
+        Ok(report) if report.step == "ready" => what_is_missing(report, due.peers),
         Ok(report) => format!("step {}: {}", report.step, cause(report)),
     }
 }
@@ -166,9 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn whom_the_leader_lost_sight_of_is_read_from_its_words() {
+        let check = |reason: Reason| Check {
+            status: Status::Warn,
+            time: String::new(),
+            observed_value: 3.into(),
+            observed_unit: "nodes".to_owned(),
+            output: format!(
+                "the meta leader a-1 says that these are {NOT_CURRENT}a-2, a-3; {}",
+                reason.remedy()
+            ),
+            reason: Some(reason.code().to_owned()),
+            peers: None,
+        };
+        let lost = check(Reason::MemberNotCurrent);
+        assert_eq!(not_current(&lost).unwrap().collect::<Vec<_>>(), ["a-2", "a-3"]);
+        assert!(not_current(&check(Reason::QuorumLost)).is_none());
+    }
+
+    #[test]
     fn silence_is_told_with_its_time_once_a_boot_should_be_over() {
         let silent: Result<HealthReport, String> = Err("nobody".to_owned());
-        let what = at(&silent, 0);
+        let what = at(&silent, &Due::default());
         assert_eq!(line(&silent, &what, Duration::from_secs(10)), what);
         assert!(line(&silent, &what, Duration::from_secs(125)).ends_with("(for 2 minutes)"));
     }

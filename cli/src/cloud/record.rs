@@ -127,9 +127,23 @@ pub struct Request {
 }
 
 impl Plan {
-    /// The plan of the forest, if it is one in the cloud.
+    /// The plan of the forest, if it is one in the cloud. Who has left, perhaps by a command on the node itself, is no
+    /// member, whatever the record says still.
     #[must_use]
     pub fn find(registry: &Registry, forest: &ForestId) -> Option<Self> {
+        let mut plan = Self::recorded(registry, forest)?;
+        // Of a forest that is torn down nobody is in any more, and its members are those to be told of.
+        if plan.status != Status::Removing {
+            let is_in = |node: &NodeId| registry.tombstone(forest, node).is_none();
+            plan.members.retain(is_in);
+            plan.pending.retain(|pending| is_in(&pending.id));
+        }
+        Some(plan)
+    }
+
+    /// The same, with those who have left and may have a machine still.
+    #[must_use]
+    pub fn recorded(registry: &Registry, forest: &ForestId) -> Option<Self> {
         let record = registry.forest(forest)?;
         let ours = record.get("provider").and_then(Value::as_str) == Some(PROVIDER);
         ours.then(|| Self::deserialize(Value::Object(record.clone())).ok()).flatten()
@@ -297,6 +311,15 @@ pub fn settle(
     if plan.pending.is_empty() {
         plan.status = Status::Active;
     }
+    edit_forest(registry, forest, now, |record| plan.write(record))
+}
+
+/// The registry in which `node` is no member any more; `None` where it was none.
+#[must_use]
+pub fn shrink(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestamp) -> Option<Registry> {
+    let mut plan = live(registry, forest).ok()?;
+    plan.members.retain(|member| member != node);
+    plan.pending.retain(|pending| pending.id != *node);
     edit_forest(registry, forest, now, |record| plan.write(record))
 }
 

@@ -49,7 +49,7 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
         },
         Command::Shrink(args) => match resolve(&args.forest)? {
             Resolved::Local(local, forest) => shrink::run(&local, &forest, &args, ui).await,
-            Resolved::Remote(_) => Err(on_the_node(&args.forest, "shrinks", "leave")),
+            Resolved::Remote(there) => cloud::shrink::run(&there, &args, named, env, ui).await,
         },
         Command::Teardown { forest } => match resolve(&forest)? {
             Resolved::Local(local, forest) => teardown::run(&local, &forest, ui).await,

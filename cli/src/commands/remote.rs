@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use forest_core::id::ForestId;
-use forest_core::registry::{Entry, Registry};
+use forest_core::registry::Registry;
 use serde_json::Value;
 
 use crate::config::{find, registry};
@@ -34,23 +34,13 @@ pub(super) struct Remote {
 pub(super) fn find_forest(registry: &Registry, id: &ForestId) -> Remote {
     let (record, entries) = (registry.forest(id), registry.entries(id));
     let provider = record.and_then(|record| record.get("provider")).and_then(Value::as_str);
-    let asked: Vec<Option<Target>> = entries.iter().map(target).collect();
+    let asked: Vec<Option<Target>> = entries.iter().map(Target::of).collect();
     let lost = entries.iter().zip(&asked).filter(|(_, target)| target.is_none());
     Remote {
         provider: provider.unwrap_or("unknown").to_owned(),
         orphans: lost.map(|(entry, _)| Orphan { kind: "entry", id: entry.id.clone() }).collect(),
         targets: asked.into_iter().flatten().collect(),
     }
-}
-
-/// Where the node of an entry is asked.
-pub(super) fn target(entry: &Entry) -> Option<Target> {
-    Some(Target {
-        node: entry.id.parse().ok()?,
-        ip: entry.ip.parse().ok()?,
-        health_port: entry.health_port(),
-        monitor_port: entry.monitor_port(),
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use forest_core::registry::Registry;
 
 use super::cloud::Nodes;
 use super::plant;
-use super::remote::target;
 use super::resolve::There;
 use crate::args::RotateSecrets;
 use crate::cloud::site::Site;
@@ -63,7 +62,7 @@ pub(super) async fn remote(
 
 /// The nodes that are known, and those that have registered themselves beside them: they live by the same secrets.
 fn with_strangers(registry: &Registry, forest: &ForestId, mut known: Vec<Target>) -> Vec<Target> {
-    for target in registry.entries(forest).iter().filter_map(target) {
+    for target in registry.entries(forest).iter().filter_map(Target::of) {
         let is_known = known.iter().any(|known| known.node == target.node);
         if !is_known && registry.tombstone(forest, &target.node).is_none() {
             known.push(target);

@@ -6,16 +6,27 @@ use crate::failure::Failure;
 use crate::local::Local;
 use crate::local::record::Forest;
 use crate::report::{ActionReport, NodeAction};
+use crate::shrinking::Shrunk;
 use crate::ui::{Done, Ui, counted};
 
 pub(super) async fn run(local: &Local, forest: &Forest, args: &Shrink, ui: &Ui) -> Result<Done, Failure> {
+    confirm(args, ui)?;
+    let shrunk = local.shrink(&forest.id, &args.nodes, args.force, &mut ui.progress()).await?;
+    Ok(done(args, &shrunk))
+}
+
+/// Asks a person, who is told what is at stake.
+pub(super) fn confirm(args: &Shrink, ui: &Ui) -> Result<(), Failure> {
     let (name, nodes) = (&args.forest, counted(args.nodes.len(), "node"));
     let loss = if args.force { ", with whatever only they have" } else { "" };
-    ui.confirm(&format!("{nodes} will leave forest {name} for good{loss}"), name)?;
-    let shrunk = local.shrink(&forest.id, &args.nodes, args.force, &mut ui.progress()).await?;
+    ui.confirm(&format!("{nodes} will leave forest {name} for good{loss}"), name)
+}
+
+/// What became of each.
+pub(super) fn done(args: &Shrink, shrunk: &Shrunk) -> Done {
     let problem = shrunk.fates.iter().find_map(|(_, _, end)| end.clone().err());
     let report = ActionReport {
-        forest_id: name.clone(),
+        forest_id: args.forest.clone(),
         action: "shrink",
         nodes: shrunk
             .fates
@@ -33,5 +44,5 @@ pub(super) async fn run(local: &Local, forest: &Forest, args: &Shrink, ui: &Ui) 
     if !shrunk.lost.is_empty() {
         text.push_str(&format!("\ndestroyed by --force: {}", shrunk.lost.join(", ")));
     }
-    Ok(Done::new(super::json(&report), text).with_problem(problem))
+    Done::new(super::json(&report), text).with_problem(problem)
 }

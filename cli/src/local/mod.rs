@@ -5,7 +5,6 @@
 //! started and removed after everything is gone; so a command that was killed at any moment is finished by
 //! running it again. One command at a time works on a forest ([`lock`]).
 
-pub mod agent;
 pub mod grow;
 pub mod launch;
 pub mod layout;

@@ -7,19 +7,11 @@ use forest_core::registry::take_out;
 use jiff::Timestamp;
 
 use super::record::{self, Member, Plan};
-use super::teardown::Fate;
-use super::{Local, agent, lock, process, unknown};
+use super::{Local, lock, process};
+use crate::agent::{self, At};
 use crate::failure::Failure;
 use crate::progress::Progress;
-
-/// What came of a shrinking.
-#[derive(Debug)]
-pub struct Shrunk {
-    /// The nodes that were worked on; those after the first that did not leave were left alone.
-    pub fates: Vec<Fate>,
-    /// Streams that were destroyed, by force.
-    pub lost: Vec<String>,
-}
+use crate::shrinking::{Shrunk, chosen};
 
 impl Local {
     /// Lets these nodes leave. `force`: whatever is lost, and those that are dead are forgotten.
@@ -35,13 +27,14 @@ impl Local {
     ) -> Result<Shrunk, Failure> {
         let _lock = lock::acquire(&self.layout, forest)?;
         let plan = record::live(&self.store.read()?, forest)?;
-        let leavers = chosen(forest, &plan, nodes)?;
-        let mut shrunk = Shrunk { fates: Vec::new(), lost: Vec::new() };
-        for member in leavers {
-            let end = self.let_leave(forest, &plan, &member, force, progress, &mut shrunk.lost).await;
+        let members: Vec<NodeId> = plan.members.iter().map(|member| member.id.clone()).collect();
+        let leavers = chosen(forest, &members, nodes)?;
+        let mut shrunk = Shrunk::default();
+        for member in plan.members.iter().filter(|member| leavers.contains(&member.id)) {
+            let end = self.let_leave(forest, &plan, member, force, progress, &mut shrunk.lost).await;
             progress.end(member.id.as_str(), if end.is_ok() { "gone" } else { "still there" });
             let failed = end.is_err();
-            shrunk.fates.push((member.id, member.ip.to_string(), end));
+            shrunk.fates.push((member.id.clone(), member.ip.to_string(), end));
             if failed {
                 break;
             }
@@ -64,25 +57,12 @@ impl Local {
             let program = &plan.programs.agent;
             if !process::agents(&dir).is_empty() {
                 let arguments: &[&str] = if force { &["leave", "--force"] } else { &["leave"] };
-                let told = agent::run(program, &dir, arguments, node.as_str(), progress).await?;
-                lost.extend(
-                    told["lost"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|name| name.as_str())
-                        .map(str::to_owned),
-                );
+                let at = At::Here(program, &dir.config());
+                lost.extend(agent::lost(&agent::run(&at, arguments, node.as_str(), progress).await?));
             } else if force {
                 let other = self.living(forest, plan, node)?;
-                agent::run(
-                    program,
-                    &self.layout.node(forest, &other),
-                    &["forget", node.as_str()],
-                    node.as_str(),
-                    progress,
-                )
-                .await?;
+                let at = At::Here(program, &self.layout.node(forest, &other).config());
+                agent::run(&at, &["forget", node.as_str()], node.as_str(), progress).await?;
             } else {
                 let message = format!(
                     "{node} does not run, so that it cannot leave: start it (morpheus grow {forest} --repair), or give \
@@ -118,24 +98,4 @@ impl Local {
             Failure::new(Reason::AgentUnreachable, message)
         })
     }
-}
-
-/// The members of these names, each once; not all there are.
-fn chosen(forest: &ForestId, plan: &Plan, nodes: &[String]) -> Result<Vec<Member>, Failure> {
-    let mut leavers: Vec<Member> = Vec::new();
-    for node in nodes {
-        let Some(member) = plan.members.iter().find(|member| member.id.as_str() == node) else {
-            let known: Vec<String> = plan.members.iter().map(|member| member.id.to_string()).collect();
-            return Err(unknown("node", node, &known, Reason::NodeUnknown));
-        };
-        if !leavers.contains(member) {
-            leavers.push(member.clone());
-        }
-    }
-    if leavers.len() == plan.members.len() {
-        let message =
-            format!("forest {forest} would have no node left: take it down with morpheus teardown {forest}");
-        return Err(Failure::new(Reason::LeaveLastNode, message));
-    }
-    Ok(leavers)
 }

@@ -16,7 +16,8 @@ use super::layout::NodeDir;
 use super::process::Process;
 use super::record::{self, Member, Plan, Programs};
 use super::teardown::Fate;
-use super::{Local, agent, launch, lock, node, process, targets};
+use super::{Local, launch, lock, node, process, targets};
+use crate::agent::{self, At};
 use crate::failure::Failure;
 use crate::probe::Target;
 use crate::progress::Progress;
@@ -84,7 +85,8 @@ impl Local {
         {
             let seconds = format!("{}s", limit.as_secs());
             let arguments = ["restart", "--wait", &seconds];
-            agent::run(&plan.programs.agent, &dir, &arguments, node.as_str(), progress).await?;
+            let at = At::Here(&plan.programs.agent, &dir.config());
+            agent::run(&at, &arguments, node.as_str(), progress).await?;
         }
         self.healthy(forest, plan, limit, progress).await
     }

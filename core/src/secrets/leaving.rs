@@ -144,7 +144,10 @@ impl Secrets {
         let duty = self.record()?.witness.clone().filter(|duty| duty.node == node.as_str())?;
         let mut text = self.text.clone();
         text.insert("stand_in".to_owned(), duty.name.as_str().into());
-        text.insert("witness".to_owned(), duty_json(Some(&Duty { node: heir.to_string(), ..duty })));
+        text.insert(
+            "witness".to_owned(),
+            duty_json(Some(&Duty { node: heir.to_string(), retiring: false, ..duty })),
+        );
         Self::of(text).ok()
     }
 

@@ -19,7 +19,8 @@ fn a_founding_happens_once_and_reads_back() {
     let secrets = founded();
     let record = secrets.record().unwrap();
     assert_eq!((record.founder.as_str(), record.founding.as_str()), ("n1", "mark"));
-    assert_eq!(record.witness, Some(Duty { node: "n1".into(), name: "w-n1-1".into(), epoch: 1 }));
+    let duty = Duty { node: "n1".into(), name: "w-n1-1".into(), epoch: 1, retiring: false };
+    assert_eq!(record.witness, Some(duty));
     assert_eq!(record.route.password.expose().len(), PASSWORD_CHARS);
     assert_ne!(record.route.password, record.sys.password);
     assert_eq!(Secrets::parse(secrets.render().as_bytes()), Ok(secrets.clone()));

@@ -1,5 +1,6 @@
 //! A laptop: morpheus as a program, on a host of the test's, with a home, a configuration and a key of its own.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -11,9 +12,20 @@ use crate::apache::{PASSWORD, USER};
 use crate::bounded::Started;
 use crate::hetzner::TOKEN;
 use crate::node::{agent_binary, built};
+use crate::programs::script;
 
 /// Where the share of the forests would be mounted from.
 const STORAGE_HOST: &str = "box.test";
+
+/// An ssh, as far as morpheus goes: what follows the address is run by a shell of the machine.
+const SSH: &str = r#"#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+ip=$2
+shift 2
+pid=$(sed -n "s/^$ip //p" "$HOME/machines")
+[ -n "$pid" ] && [ -e "/proc/$pid/ns/net" ] || { echo "ssh: connect to host $ip port 22: Connection timed out" >&2; exit 255; }
+PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec nsenter --target "$pid" --net --mount sh -c "$*"
+"#;
 
 /// A laptop.
 pub struct Laptop {
@@ -131,10 +143,20 @@ impl Laptop {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.host]).arg(built("morpheus")).args(args);
         command.env_clear().current_dir(self.home.path()).stdin(Stdio::null());
-        command.env("HOME", self.home.path()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let own = self.path("bin");
+        command.env("HOME", self.home.path());
+        command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", own.display()));
         command.env("HCLOUD_ENDPOINT", &self.endpoint).env("HCLOUD_POLL_INTERVAL", "10ms");
         command.env("API_TOKEN", TOKEN).env("CANARY", PASSWORD).env("SSL_CERT_FILE", &self.certificate);
         command
+    }
+
+    /// Puts an ssh into its `bin` that logs in to these machines, by their addresses and first processes.
+    pub(super) fn reaches(&self, machines: impl Iterator<Item = (Ipv6Addr, u32)>) {
+        let known: String = machines.map(|(ip, pid)| format!("{ip} {pid}\n")).collect();
+        std::fs::write(self.path("machines"), known).expect("they are written");
+        std::fs::create_dir_all(self.path("bin")).expect("a directory");
+        script(&self.path("bin/ssh"), SSH);
     }
 
     /// `plant cloud` with this nats-server, and these arguments more.

@@ -79,6 +79,12 @@ impl Machine {
         machine
     }
 
+    /// Its first process, in whose namespaces everything of it runs.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.first.id()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -178,6 +178,30 @@ impl Cloud {
         self.servers.lab.run(LAPTOP, &["ip", "-6", "route", "del", "default"]).map(drop)
     }
 
+    /// A machine dies for good; its server is there still.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn crash(&self, name: &str) {
+        let servers = self.api.world().all("servers");
+        let id =
+            servers.iter().find(|server| server["name"] == name).and_then(|server| server["id"].as_u64());
+        self.servers.delete(id.expect("a server of that name"));
+    }
+
+    /// Lets a laptop log in to the machines that run, as they are now.
+    ///
+    /// # Panics
+    /// If the ssh in its place cannot be written.
+    pub fn open_to(&self, laptop: &Laptop) {
+        let standing = self.servers.standing();
+        let pids = standing.iter().filter_map(|(id, (_, standing))| match standing {
+            Standing::Machine(machine) => Some((address(net(*id), 1), machine.pid())),
+            Standing::Canned { .. } | Standing::Nothing => None,
+        });
+        laptop.reaches(pids);
+    }
+
     /// Someone deletes a server by hand, and whatever is behind it goes.
     ///
     /// # Panics

@@ -111,6 +111,8 @@ impl Guest {
         let console = File::create(self.console_file())?;
         let child = Command::new("linux.uml")
             .env("TMPDIR", &self.dir)
+            // Without it, no guest starts on a processor with AMX.
+            .env("LD_PRELOAD", self.image.join("xstate.so"))
             .arg(format!("umid={}", self.name()))
             .arg(format!("uml_dir={dir}"))
             .arg("mem=384M")

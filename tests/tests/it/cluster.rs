@@ -1,7 +1,7 @@
 //! Forests of several nodes on real servers: clustered from the first day, grown without a restart, and back
 //! again after whatever befalls them.
 
-mod chaos;
+pub(crate) mod chaos;
 mod faults;
 pub(crate) mod growth;
 mod leave;

@@ -23,8 +23,9 @@ const ORDER: Duration = Duration::from_secs(5);
 /// An act goes on so long, and is then looked at again.
 const ACT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(400);
-/// Between two things asked for one stream: an old server that is asked for the next before the first is done with
-/// everywhere may leave a group without a leader (measured: lowered, and given up 0.4 s later).
+/// So long a stream is to have looked as it does, and nothing to have been asked for it: an old server that is asked
+/// for the next before the first is done with everywhere may leave a group without a leader (measured on 2.9.10:
+/// lowered, and given up 0.4 s later), or with the one that was to go (moved, and unpinned 0.2 s after that).
 const REST: Duration = Duration::from_secs(3);
 /// Before the same is asked once more: a leader that steps down every few seconds lets nobody catch up.
 const AGAIN: Duration = Duration::from_secs(15);
@@ -44,11 +45,15 @@ pub enum Moved {
     Lost(Vec<(String, String)>),
 }
 
+/// Who leads a stream, who else has it, and whether that is on its way.
+type Look = (Option<String>, Vec<(String, bool)>, bool);
+
 /// What is remembered from one act to the next.
 #[derive(Debug, Default)]
 pub struct Mover {
     refusals: BTreeMap<String, (usize, String)>,
     asked: BTreeMap<String, (Instant, Order)>,
+    looks: BTreeMap<String, (Instant, Look)>,
     leaderless_since: Option<Instant>,
     link: SysLink,
 }
@@ -138,11 +143,12 @@ impl Mover {
                 continue;
             }
             open.push(stream.name.clone());
+            let stands = self.stands(&stream);
             let rests = self
                 .asked
                 .get(&stream.name)
                 .is_some_and(|(asked, last)| asked.elapsed() < if *last == due { AGAIN } else { REST });
-            if due == Order::Wait || rests {
+            if due == Order::Wait || rests || !stands {
                 continue;
             }
             let done = self.ask(api, goes, file, intent, &stream, &due).await?;
@@ -158,6 +164,16 @@ impl Mover {
             };
         }
         Ok(open)
+    }
+
+    /// Has it looked for a while as it does now?
+    fn stands(&mut self, stream: &Stream) -> bool {
+        let look = (stream.leader.clone(), stream.others.clone(), stream.settling);
+        let (since, before) = self.looks.entry(stream.name.clone()).or_insert((Instant::now(), look.clone()));
+        if *before != look {
+            (*since, *before) = (Instant::now(), look);
+        }
+        since.elapsed() >= REST
     }
 
     /// Asks for one thing; the inner error is the server's.

@@ -222,6 +222,7 @@ impl Forest {
                 assert!(self.voters.len() > ENOUGH && name.starts_with('w'));
                 self.voters.remove(name);
             }
+            WitnessPlan::Retire(duty) => self.change(|secrets| secrets.retire_witness(&duty.name)),
             WitnessPlan::StepDown(duty) => {
                 assert_eq!(self.leader.as_deref(), Some(duty.name.as_str()));
                 self.leader = self.voters.iter().find(|name| **name != duty.name).cloned();

@@ -1,5 +1,5 @@
 use forest_core::registry::Document;
-use forest_core::secrets::Secrets;
+use forest_core::secrets::{Leaving, Secrets, Stage};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -183,17 +183,45 @@ fn another_store_is_left_alone() {
 
 #[test]
 fn the_witness_retires_step_by_step() {
-    let leads =
-        World { group: Some(Group { leader: "w-n1-1".into(), ..group(3, &["w-n1-1"]) }), ..World::grown(3) };
-    let removed = World { group: Some(group(3, &[])), ..World::grown(3) };
-    let ended = World { witness: WitnessState { runs: false, stored: true }, ..removed.clone() };
     let duty = record(Some("n1")).witness.unwrap();
+    assert_eq!(World::grown(3).decide().witness, WitnessPlan::Retire(duty));
+    let retiring = World { record: Some(retiring()), ..World::grown(3) };
+    let leads =
+        World { group: Some(Group { leader: "w-n1-1".into(), ..group(3, &["w-n1-1"]) }), ..retiring.clone() };
+    let removed = World { group: Some(group(3, &[])), ..retiring.clone() };
+    let ended = World { witness: WitnessState { runs: false, stored: true }, ..removed.clone() };
+    let duty = self::retiring().witness.unwrap();
     assert_eq!(leads.decide().witness, WitnessPlan::StepDown(duty.clone()));
-    assert_eq!(World::grown(3).decide().witness, WitnessPlan::Remove(duty.clone()));
+    assert_eq!(retiring.decide().witness, WitnessPlan::Remove(duty.clone()));
     assert_eq!(removed.decide().witness, WitnessPlan::Stop(duty.clone()));
     assert_eq!(ended.decide().witness, WitnessPlan::Discharge(duty));
     let done = World { record: Some(record(None)), ..ended };
     assert_eq!(done.decide().witness, WitnessPlan::Absent);
+}
+
+/// The record of a forest whose witness may be taken out.
+fn retiring() -> Record {
+    let founded = Secrets::empty().found(&"n1".parse().unwrap(), "f1", Timestamp::UNIX_EPOCH).unwrap();
+    founded.retire_witness("w-n1-1").unwrap().record().unwrap().clone()
+}
+
+#[test]
+fn a_witness_that_went_out_while_a_node_began_to_leave_makes_way_for_another() {
+    let leaving =
+        Leaving { node: "n2".to_owned(), since: String::new(), stage: Stage::Moving, witness: None };
+    let record = Record { leaving: Some(leaving), ..retiring() };
+    let duty = record.witness.clone().unwrap();
+    let counted = World { record: Some(record), ..World::grown(3) };
+    assert_eq!(counted.decide().witness, WitnessPlan::Run(duty.clone()), "two are too few without it");
+    let out = World { group: Some(group(3, &[])), ..counted };
+    assert_eq!(out.decide().witness, WitnessPlan::Stop(duty.clone()));
+    let ended = World { witness: WitnessState { runs: false, stored: true }, ..out };
+    assert_eq!(ended.decide().witness, WitnessPlan::Discharge(duty.clone()));
+    let discharged = Record { witness: None, ..ended.record.clone().unwrap() };
+    assert_eq!(World { record: Some(discharged), ..ended.clone() }.decide().witness, WitnessPlan::Take);
+    // One that is only coming is not in the group yet either.
+    let fresh = Record { witness: Some(Duty { retiring: false, ..duty }), ..ended.record.clone().unwrap() };
+    assert!(matches!(World { record: Some(fresh), ..ended }.decide().witness, WitnessPlan::Run(_)));
 }
 
 #[test]
@@ -225,9 +253,12 @@ fn worlds() -> impl Strategy<Value = World> {
     let markers = proptest::option::of((prop_oneof![Just("f1"), Just("f0")], phases));
     let keepers = prop_oneof![Just(Some("n1")), Just(Some("n2")), Just(None)];
     let turns = prop_oneof![Just(None), Just(Some("n1")), Just(Some("n2"))];
-    let records = (keepers, turns).prop_map(|(keeper, turn)| {
-        let joining = turn.map(str::to_owned);
-        Record { joining, ..record(keeper) }
+    let records = (keepers, turns, any::<bool>()).prop_map(|(keeper, turn, retiring)| {
+        let mut record = Record { joining: turn.map(str::to_owned), ..record(keeper) };
+        if let Some(duty) = &mut record.witness {
+            duty.retiring = retiring;
+        }
+        record
     });
     let records = proptest::option::of(records);
     let stores =
@@ -292,13 +323,18 @@ proptest! {
 
     #[test]
     fn the_witness_goes_only_from_three_current_nodes_by_its_keeper_and_never_as_leader(world in worlds()) {
-        use WitnessPlan::{Discharge, Remove, StepDown, Stop};
+        use WitnessPlan::{Discharge, Remove, Retire, StepDown, Stop};
         let plan = world.decide().witness;
+        if let Retire(duty) | StepDown(duty) | Remove(duty) | Stop(duty) | Discharge(duty) = &plan {
+            let group = world.group.as_ref().unwrap();
+            let enough = world.nodes.len() >= ENOUGH && world.nodes.iter().all(|node| group.has_current(node));
+            let out = duty.retiring && !group.has(&duty.name) && matches!(plan, Stop(_) | Discharge(_));
+            prop_assert!(world.fresh && (enough || out));
+            prop_assert_eq!(&duty.node, "n1");
+            prop_assert_eq!(duty.retiring, !matches!(plan, Retire(_)));
+        }
         if let StepDown(duty) | Remove(duty) | Stop(duty) | Discharge(duty) = &plan {
             let group = world.group.as_ref().unwrap();
-            prop_assert!(world.fresh && world.nodes.len() >= ENOUGH);
-            prop_assert!(world.nodes.iter().all(|node| group.has_current(node)));
-            prop_assert_eq!(&duty.node, "n1");
             prop_assert_eq!(group.leader == duty.name, matches!(plan, StepDown(_)));
             prop_assert!(matches!(plan, StepDown(_) | Remove(_)) || !group.has(&duty.name));
             prop_assert!(!matches!(plan, Discharge(_)) || !world.witness.runs);

@@ -4,12 +4,12 @@ pub(super) mod dry_run;
 pub(super) mod grow;
 pub(super) mod logs;
 pub(super) mod plant;
+pub(super) mod shrink;
 pub(super) mod teardown;
 
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;
 
-use super::remote::target;
 use super::resolve::There;
 use crate::cloud::planting::Outcome;
 use crate::cloud::record::{Plan, Worker};
@@ -37,7 +37,7 @@ impl Nodes {
         let (mut targets, mut absent) = (Vec::new(), Vec::new());
         let entries = there.registry.entries(&there.id);
         for node in &plan.members {
-            let entry = entries.iter().find(|entry| entry.id == node.as_str()).and_then(target);
+            let entry = entries.iter().find(|entry| entry.id == node.as_str()).and_then(Target::of);
             let server = listed.into_iter().flatten().find(|server| server.name == node.as_str());
             match (entry, server) {
                 (Some(target), server) => targets.push(reached(target, server, v6)),

@@ -126,10 +126,21 @@ pub(crate) async fn numbers(
     loop {
         match tokio::time::timeout(Duration::from_secs(20), read_all(js, name)).await {
             Ok(Ok(numbers)) => return numbers,
-            failed => assert!(begun.elapsed() < PATIENCE, "{name} cannot be read: {failed:?}"),
+            failed if begun.elapsed() < PATIENCE => drop(failed),
+            failed => panic!("{name} cannot be read: {failed:?}\n{:#?}", state_of(js, name).await),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// What the stream's leader says of it and of its consumers.
+async fn state_of(
+    js: &async_nats::jetstream::Context,
+    name: &str,
+) -> Result<(stream::Info, Vec<consumer::Info>), async_nats::Error> {
+    let stream = js.get_stream(name).await?;
+    let consumers = stream.consumers().filter_map(|info| async { info.ok() }).collect().await;
+    Ok((stream.cached_info().clone(), consumers))
 }
 
 async fn read_all(

@@ -7,6 +7,7 @@ mod forest;
 mod killed;
 mod repair;
 mod rotation;
+mod shrink;
 
 use std::collections::BTreeSet;
 use std::fs;

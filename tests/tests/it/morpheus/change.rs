@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
+use forest_agent::engine::version::is_before_2_10;
 use forest_tests::client::{Client, Publisher};
+use forest_tests::wait::{moment, until};
 use forest_tests::{http, nats};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::{Laptop, names};
+use crate::cluster::chaos::rounds;
 use crate::cluster::growth::numbers;
 
 impl Laptop {
@@ -143,6 +148,53 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
     assert!(most <= 1, "{most} away at once");
     laptop.done(&["teardown", "grove"]);
     assert_eq!(laptop.processes(), []);
+}
+
+/// Each round: the command is killed three times, and so is a server of a node; asked again, it comes to its end.
+#[test]
+fn an_upgrade_that_is_killed_again_and_again_is_finished_when_asked_again() {
+    let servers = nats::servers();
+    let [new, old] = &servers[..] else { panic!("two versions are needed: run make tools") };
+    rounds("an upgrade", (1, 30), |seed, _| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut laptop = Laptop::new();
+        laptop.engine.clone_from(old);
+        laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+        laptop.members("grove");
+        let clients = laptop.addresses("grove", 4222);
+        let client = Client::connect(&clients);
+        orders(&client);
+        let publisher = Publisher::start(clients, "orders.new");
+        let upgrade = ["upgrade", "grove", "--engine", new.to_str().unwrap(), "--timeout", "120"];
+        let mut told = Vec::new();
+        for kill in 0..3 {
+            let mut command = laptop.start(&upgrade);
+            let wait = Duration::from_millis(random.random_range(0..6000));
+            moment(wait);
+            let _ = command.kill();
+            told.push(format!("after {} ms", wait.as_millis()));
+            if kill == 1 {
+                let node = format!("/grove-node-{}/", random.random_range(1..4));
+                let server =
+                    |(_, line): &&(u32, String)| line.contains(&node) && line.contains("nats-server.conf");
+                if let Some((pid, _)) = laptop.processes().iter().find(server) {
+                    forest_tests::process::signal(*pid, rustix::process::Signal::KILL);
+                    told.push(format!("with the server of {node}"));
+                }
+            }
+        }
+        // A node whose server was killed may have to come back first.
+        until("it comes to its end", || (laptop.run(&upgrade).0 == Some(0)).then_some(()));
+        assert_eq!(laptop.members("grove"), names("grove", 1..=3));
+        let versions = laptop.versions("grove");
+        assert!(versions.iter().all(|version| !is_before_2_10(version)), "{versions:?}");
+        let published = publisher.stop();
+        none_lost(&client, &published.acknowledged);
+        laptop.done(&["teardown", "grove"]);
+        assert_eq!(laptop.processes(), []);
+        let (count, gap) = (published.acknowledged.len(), published.longest_gap);
+        format!("killed {}; {count} acknowledged, none lost, longest gap {gap:.1?}", told.join(", "))
+    });
 }
 
 /// Watches how many servers are away at once.

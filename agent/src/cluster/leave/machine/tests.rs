@@ -95,11 +95,12 @@ struct Forest {
 }
 
 impl Forest {
-    fn new(count: usize, leaver: usize, keeper: usize) -> Self {
+    /// `late`: it has just grown, and its witness is still there.
+    fn new(count: usize, leaver: usize, keeper: usize, late: bool) -> Self {
         let nodes = names(count);
         let mut secrets = founded().discharge_witness("w-n1-1").unwrap();
         let mut voters = nodes.clone();
-        if count < ENOUGH {
+        if count < ENOUGH || late {
             secrets = secrets.take_witness(&format!("n{}", keeper % count + 1).parse().unwrap()).unwrap();
             voters.extend(secrets.record().unwrap().witness.clone().map(|duty| duty.name));
         }
@@ -209,6 +210,7 @@ impl Forest {
             WitnessPlan::Run(duty) => self.start(&duty.name),
             WitnessPlan::Take => self.change(self.secrets.take_witness(&id)),
             WitnessPlan::RemoveGhost(name) => self.remove(&name),
+            WitnessPlan::Retire(duty) => self.change(self.secrets.retire_witness(&duty.name)),
             WitnessPlan::StepDown(duty) => {
                 self.leader =
                     self.voters.iter().find(|name| **name != duty.name && self.up.contains(*name)).cloned();
@@ -272,9 +274,10 @@ proptest! {
         count in 2usize..6,
         leaver in any::<usize>(),
         keeper in any::<usize>(),
+        late in any::<bool>(),
         turns in proptest::collection::vec((any::<usize>(), proptest::option::weighted(0.2, any::<usize>())), 0..60),
     ) {
-        let mut forest = Forest::new(count, leaver, keeper);
+        let mut forest = Forest::new(count, leaver, keeper, late);
         let ids: Vec<String> = forest.nodes.iter().cloned().collect();
         for (turn, kill) in turns {
             forest.pass(&ids[turn % ids.len()]);

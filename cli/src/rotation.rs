@@ -56,21 +56,29 @@ fn next(record: &Record, told: &[Told], begun: bool) -> Next {
     if !record.is_rotating {
         return if begun { Next::Done } else { Next::Begin };
     }
-    let behind = told.iter().filter_map(|told| Some((told.node.clone(), lag(told, progress)?)));
-    let behind: Vec<_> = behind.collect();
+    // Who is away makes others ill.
+    let away = told.iter().any(|told| told.health.is_err());
+    let behind = told.iter().filter(|told| !away || told.health.is_err());
+    let behind: Vec<_> = behind.filter_map(|told| Some((told.node.clone(), lag(told, progress)?))).collect();
     if behind.is_empty() { Next::Advance(progress) } else { Next::Wait(behind) }
 }
 
-/// Why a node is not as far as `progress`; `None`: it is.
+/// Why a node is not through `progress`; `None`: it is, and part of the whole again.
 fn lag(told: &Told, progress: Progress) -> Option<String> {
+    let stage = progress.stage.word();
     match &told.health {
         Err(why) => Some(why.clone()),
-        Ok(report) if report.rotation == Some(progress) => None,
-        Ok(report) if report.status == Status::Pass => {
-            Some(format!("has not come to stage {} yet", progress.stage.word()))
-        }
+        Ok(report) if report.rotation == Some(progress) && is_whole(report) => None,
+        Ok(report) if report.status == Status::Pass => Some(format!("has not come to stage {stage} yet")),
         Ok(report) => Some(complaint(report)),
     }
+}
+
+/// Does its server serve, with all routes, in a group in which everybody is current?
+fn is_whole(report: &HealthReport) -> bool {
+    let checks = &report.checks;
+    let parts = [&checks.peers_reachable[0], &checks.nats_jetstream[0]];
+    report.status != Status::Fail && parts.iter().all(|check| check.status == Status::Pass)
 }
 
 /// Why no rotation may begin, by the first node that is not fit for one; who is away makes others ill, and comes first.

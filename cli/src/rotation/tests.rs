@@ -85,6 +85,24 @@ fn an_older_agent_leaves_it_out() {
 }
 
 #[test]
+fn the_next_stage_waits_until_the_forest_is_whole_and_who_is_away_is_to_blame() {
+    let secrets = founded().begin_rotation(Timestamp::UNIX_EPOCH).unwrap();
+    let record = secrets.record().unwrap();
+    let mut reports = three(Some(record.progress()));
+    let names = |reports: &[Value]| match next(record, &told(reports), true) {
+        Next::Wait(behind) => behind.into_iter().map(|(node, _)| node.to_string()).collect(),
+        next => vec![format!("{next:?}")],
+    };
+    reports[0]["status"] = "warn".into();
+    reports[0]["checks"]["share:mounted"][0]["status"] = "warn".into();
+    assert!(names(&reports)[0].starts_with("Advance"), "that is no matter of routes");
+    reports[0]["checks"]["nats:jetstream"][0]["status"] = "warn".into();
+    assert_eq!(names(&reports), ["n1"]);
+    reports[1]["engine"] = Value::Null;
+    assert_eq!(names(&reports), ["n2"]);
+}
+
+#[test]
 fn the_one_that_is_waited_for_is_named() {
     let secrets = founded().begin_rotation(Timestamp::UNIX_EPOCH).unwrap();
     let record = secrets.record().unwrap();

@@ -72,6 +72,13 @@ impl Observation {
         elsewhere && engine.round_trip.is_ok() && engine.api.is_err()
     }
 
+    /// Is there a node whose cluster port answers, and no route to it?
+    #[must_use]
+    pub fn lacks_a_route(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.routez.is_ok())
+            && self.peers.iter().any(|peer| peer.tcp && !peer.route)
+    }
+
     /// Does the engine answer as it should?
     #[must_use]
     pub fn engine_is_well(&self) -> bool {

@@ -51,6 +51,8 @@ pub enum Command {
     Shrink(Shrink),
     /// Give the nodes of a forest newer programs, one node at a time
     Upgrade(Upgrade),
+    /// Replace the passwords by which the servers of a forest know each other; clients notice nothing
+    RotateSecrets(RotateSecrets),
     /// Take a forest down: machines or processes, data, everything
     Teardown {
         /// The forest
@@ -249,6 +251,16 @@ pub struct Upgrade {
     #[arg(long, value_name = "FILE")]
     pub engine: Option<PathBuf>,
     /// How long to wait for each node until all are healthy again
+    #[command(flatten)]
+    pub timeout: Timeout,
+}
+
+/// `rotate-secrets`
+#[derive(Debug, Args)]
+pub struct RotateSecrets {
+    /// The forest
+    pub forest: String,
+    /// How long to wait until every node is through
     #[command(flatten)]
     pub timeout: Timeout,
 }

@@ -60,7 +60,7 @@ impl Failure {
         match self.reason {
             Reason::Usage | Reason::ConfirmationNeeded => Exit::Usage,
             Reason::ForestUnknown | Reason::NodeUnknown => Exit::Unknown,
-            Reason::NotHealthy => Exit::Unhealthy,
+            Reason::NotHealthy | Reason::RotationUnfinished => Exit::Unhealthy,
             Reason::ConfigInvalid | Reason::ConfigUnreadable => Exit::Config,
             _ => Exit::Failed,
         }

@@ -19,6 +19,7 @@ mod names;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod rotation;
 pub mod shrinking;
 pub mod store;
 pub mod ui;

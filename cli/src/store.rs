@@ -7,11 +7,11 @@ use std::sync::Arc;
 use forest_core::id::ForestId;
 use forest_core::reason::Reason;
 use forest_core::registry::{
-    Document as _, Door, DoorError, Files, FsDoor, Kind, Limits, Outcome, Owner, Queue, ReadError, Registry,
+    Document, Door, DoorError, Files, FsDoor, Kind, Limits, Outcome, Owner, Queue, ReadError, Registry,
     SystemClock, UpdateError, UpdateOptions, read, update,
 };
 
-use forest_core::secrets;
+use forest_core::secrets::{self, Secrets};
 
 use crate::config::RegistryAt;
 use crate::failure::{Failure, chain};
@@ -80,13 +80,54 @@ impl Store {
         &self,
         change: impl FnMut(&Registry) -> Result<Option<Registry>, Failure>,
     ) -> Result<(), Failure> {
-        let options = UpdateOptions { create_missing: true, files: self.files.clone() };
+        self.change(&UpdateOptions { create_missing: true, files: self.files.clone() }, change)
+    }
+
+    /// The secrets of `forest`.
+    ///
+    /// # Errors
+    /// [`Failure`] where they cannot be read, or there are none.
+    pub fn secrets(&self, forest: &ForestId) -> Result<Secrets, Failure> {
+        let files = secrets::files(forest);
+        match read::<Secrets>(&*self.door, &SystemClock, &Limits::default(), &files) {
+            Ok(snapshot) => Ok(snapshot.doc),
+            Err(ReadError::Unreadable(err)) => Err(failed(&err)),
+            Err(err) => {
+                let reason = match &err {
+                    ReadError::Missing(_) => Reason::SecretsMissing,
+                    _ => err.reason(),
+                };
+                Err(Failure::new(reason, format!("{}: {}", self.door.shown(&files.file), chain(&err))))
+            }
+        }
+    }
+
+    /// Changes the secrets of `forest`, which have to be there.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn update_secrets(
+        &self,
+        forest: &ForestId,
+        change: impl FnMut(&Secrets) -> Result<Option<Secrets>, Failure>,
+    ) -> Result<(), Failure> {
+        self.change(&UpdateOptions { create_missing: false, files: secrets::files(forest) }, change)
+    }
+
+    fn change<D: Document>(
+        &self,
+        options: &UpdateOptions,
+        change: impl FnMut(&D) -> Result<Option<D>, Failure>,
+    ) -> Result<(), Failure> {
         let owner = Owner::current("morpheus");
-        match update(&*self.door, &SystemClock, &owner, &Limits::default(), &options, change) {
+        match update(&*self.door, &SystemClock, &owner, &Limits::default(), options, change) {
             Ok(Outcome::Unchanged | Outcome::Committed { .. }) => Ok(()),
             Err(UpdateError::Change(failure)) => Err(failure),
             Err(UpdateError::Door(err)) => Err(failed(&err)),
-            Err(err) => Err(Failure::new(err.reason().unwrap_or(Reason::RegistryWrite), self.sentence(&err))),
+            Err(err) => {
+                let sentence = format!("{}: {}", self.door.shown(&options.files.file), chain(&err));
+                Err(Failure::new(err.reason().unwrap_or(Reason::RegistryWrite), sentence))
+            }
         }
     }
 

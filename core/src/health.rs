@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::secrets::Progress;
+
 /// The media type of the body.
 pub const CONTENT_TYPE: &str = "application/health+json";
 
@@ -44,6 +46,10 @@ pub struct HealthReport {
     pub step: String,
     /// The child process with the NATS server in it.
     pub engine: EngineReport,
+    /// How far this node has carried out a rotation of the forest's credentials; `null` where not so far as is
+    /// recorded, and beside NimsForest. Older agents leave it out.
+    #[serde(default)]
+    pub rotation: Option<Progress>,
     /// The checks, by key.
     pub checks: Checks,
 }

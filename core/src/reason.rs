@@ -184,6 +184,8 @@ reasons! {
     LeaveLastNode = "leave_last_node", "take the whole forest down (morpheus teardown), or add a node first; --force destroys what the message names";
     /// The node cannot leave: streams would be lost.
     LeaveStreams = "leave_streams", "move or delete the streams that the message names; --force destroys them";
+    /// A rotation of the forest's credentials waits for nodes that have not carried out its stage.
+    RotationUnfinished = "rotation_unfinished", "bring back the nodes that the message names, or let them go; then run morpheus rotate-secrets again";
     /// The node lives.
     NodeLives = "node_lives", "let it leave by itself: forest-agent leave, on that node";
     /// No agent runs here.

@@ -2,7 +2,7 @@
 //! servers know each other. A document like the registry, changed by the same algorithm under the same lease.
 //!
 //! Unknown keys are kept. Nothing here shows a password: not `Debug`, not an error. [`Leaving`] has what is recorded
-//! while a node goes for good.
+//! while a node goes for good, [`rotation`] what while credentials are replaced.
 
 use std::fmt;
 
@@ -15,8 +15,10 @@ use crate::registry::{Corrupt, Document, Files};
 use crate::time::rfc3339;
 
 pub use leaving::{Leaving, Stage};
+pub use rotation::{InForce, Progress, Rotation};
 
 mod leaving;
+pub mod rotation;
 
 /// The directory of the secrets, beside the registry.
 pub const DIR: &str = "secrets";
@@ -117,6 +119,12 @@ pub struct Record {
     pub route: Credentials,
     /// The user of the system account.
     pub sys: Credentials,
+    /// How often both were replaced.
+    pub rotations: u64,
+    /// Those that are to replace them.
+    pub rotation: Option<Rotation>,
+    /// A rotation is recorded, and not yet that all nodes are through it.
+    pub is_rotating: bool,
 }
 
 /// The document: empty before the founding.
@@ -284,7 +292,11 @@ fn read(text: &Map<String, Value>) -> Result<Record, Corrupt> {
         None | Some(Value::Null) => None,
         Some(duty) => Some(read_duty(duty)?),
     };
+    let (rotations, rotation, is_rotating) = rotation::read(text)?;
     Ok(Record {
+        rotations,
+        rotation,
+        is_rotating,
         founder: word(text.get("founder"), "founder")?,
         founding: word(text.get("founding"), "founding")?,
         witness,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::message::PublishMessage as Publish;
 use async_nats::jetstream::{self, Context, consumer};
 use futures::StreamExt;
 use tokio::runtime::Runtime;
@@ -75,9 +76,16 @@ const TAKING: Duration = Duration::from_secs(30);
 /// How long a publisher waits for an acknowledgement before it goes on to the next message.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long one that is more patient waits until it sends a message again.
+const ONE_TRY: Duration = Duration::from_secs(1);
+
 /// What a publisher did.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
+    /// How many messages were to be published.
+    pub sent: usize,
+    /// How many of them were sent more than once, under the same id, until they were acknowledged or given up.
+    pub repeated: usize,
     /// Numbers of the messages that were acknowledged.
     pub acknowledged: Vec<u64>,
     /// The longest time between two acknowledgements.
@@ -96,12 +104,18 @@ impl Publisher {
     /// Begins. `subject` must belong to a stream.
     #[must_use]
     pub fn start(at: Vec<SocketAddr>, subject: &'static str) -> Self {
+        Self::patient(at, subject, PATIENCE)
+    }
+
+    /// Begins one that gives a message up only after `patience`, and sends it again until then.
+    #[must_use]
+    pub fn patient(at: Vec<SocketAddr>, subject: &'static str, patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicUsize::new(0));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let thread = std::thread::spawn(move || {
             let runtime = Runtime::new().expect("a runtime");
-            runtime.block_on(publish(&at, subject, &stopped, &counted))
+            runtime.block_on(publish(&at, subject, patience, (&stopped, &counted)))
         });
         Self { stop, count, thread }
     }
@@ -192,23 +206,38 @@ async fn take_some(
 async fn publish(
     at: &[SocketAddr],
     subject: &'static str,
-    stop: &AtomicBool,
-    count: &AtomicUsize,
+    patience: Duration,
+    (stop, count): (&AtomicBool, &AtomicUsize),
 ) -> Published {
     let jetstream = connect(at).await;
     let mut published = Published::default();
     let mut last = Instant::now();
     let mut number = 0;
+    let name = format!("{:016x}", rand::random::<u64>());
     while !stop.load(Ordering::Relaxed) {
         number += 1;
-        let sent = tokio::time::timeout(PATIENCE, async {
-            let sent = jetstream.publish(subject, number.to_string().into()).await;
-            match sent {
-                Ok(acknowledgement) => acknowledgement.await.is_ok(),
-                Err(_) => false,
+        published.sent += 1;
+        let given_up = Instant::now() + patience;
+        let mut acknowledged = false;
+        let mut tries = 0;
+        while !acknowledged && (tries == 0 || Instant::now() < given_up) {
+            tries += 1;
+            let sent = tokio::time::timeout(patience.min(ONE_TRY), async {
+                let message = Publish::build().payload(number.to_string().into());
+                let sent =
+                    jetstream.send_publish(subject, message.message_id(format!("{name}-{number}"))).await;
+                match sent {
+                    Ok(acknowledgement) => acknowledgement.await.is_ok(),
+                    Err(_) => false,
+                }
+            });
+            acknowledged = sent.await.unwrap_or(false);
+            if !acknowledged {
+                // At once nobody may be there.
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-        });
-        let acknowledged = sent.await.unwrap_or(false);
+        }
+        published.repeated += usize::from(tries > 1);
         if acknowledged {
             published.acknowledged.push(number);
             count.store(published.acknowledged.len(), Ordering::Relaxed);

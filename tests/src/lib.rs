@@ -19,5 +19,6 @@ pub mod readers;
 pub mod running;
 pub mod schema;
 pub mod stand_in;
+pub mod traces;
 pub mod vm;
 pub mod wait;

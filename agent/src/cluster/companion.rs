@@ -94,13 +94,14 @@ impl Companion {
         loop {
             // It has no routes in its first moments: the order reaches nobody then.
             let at = self.settings.witness_listen().client;
-            let failed = match link.client(at, &destination.record.sys, Duration::from_secs(1)).await {
-                Ok(client) => match order(client).await {
-                    Ok(()) => return Ok(()),
+            let failed =
+                match link.client(at, destination.record.in_force().sys, Duration::from_secs(1)).await {
+                    Ok(client) => match order(client).await {
+                        Ok(()) => return Ok(()),
+                        Err(err) => err,
+                    },
                     Err(err) => err,
-                },
-                Err(err) => err,
-            };
+                };
             if Instant::now() >= until {
                 let message = format!("a companion could not give an order to the cluster: {failed}");
                 return Err(Fault::new(Reason::WitnessDown, message));
@@ -125,7 +126,8 @@ impl Companion {
                 advertise: SocketAddr::new(destination.address.ip(), listen.cluster.port()),
                 routes: destination.routes,
                 route: None,
-                sys: &destination.record.sys,
+                dial: &[],
+                sys: destination.record.in_force().sys,
             }),
         };
         let file = settings.runtime_dir.join(FILE_NAME);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use async_nats::Client;
 use forest_core::address::Address;
 use forest_core::health::HealthReport;
 use forest_core::registry::Entry;
+use forest_core::secrets::Credentials;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
@@ -57,10 +59,17 @@ impl Gatherer {
     /// Answers, for ever: also when the server was away in between.
     pub async fn answer(self) {
         loop {
+            let user = self.user();
             if let Ok(client) = self.client().await
                 && let Ok(mut questions) = client.subscribe(self.subject()).await
             {
-                while let Some(question) = questions.next().await {
+                let mut seen = self.seen.clone();
+                // By credentials that are replaced it would be refused for ever.
+                let mut others = pin!(seen.wait_for(|seen| user_of(&self.settings, seen) != user));
+                while let Some(question) = tokio::select! {
+                    question = questions.next() => question,
+                    _ = &mut others => None,
+                } {
                     let Some(reply) = question.reply else { continue };
                     let body = serde_json::to_vec(&self.own()).unwrap_or_default();
                     // The asker may be gone by now.
@@ -69,6 +78,10 @@ impl Gatherer {
             }
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    fn user(&self) -> Option<Credentials> {
+        user_of(&self.settings, &self.seen.borrow())
     }
 
     fn own(&self) -> HealthReport {
@@ -116,6 +129,10 @@ impl Gatherer {
         }
         answers
     }
+}
+
+fn user_of(settings: &Settings, seen: &Seen) -> Option<Credentials> {
+    SysAt::of(settings, seen).map(|at| at.sys)
 }
 
 /// Another node, at its agent's own port; what answers as somebody else is not it.

@@ -12,7 +12,7 @@
 //! without losing its streams. So a forest is clustered from its first day: below three real nodes one of them
 //! keeps a [`witness`], a small second nats-server that has a vote and no stream. [`machine`] decides; [`sys`]
 //! asks and steers the servers through the system account; [`marker`] and [`store`] say what this node did and
-//! has; [`reload`] tells a running server of its peers; [`turn`] watches whose turn it is to join;
+//! has; [`reload`] tells a running server of its peers, [`routes`] by which credentials they are dialed; [`turn`] watches whose turn it is to join;
 //! [`gather`] asks all agents for their health; [`leave`] takes a node out without a loss, [`rescue`] brings back a
 //! quorum that went with the dead. Beside NimsForest, [`companion`] carries orders where no server of ours runs, and
 //! [`strays`] are streams that go from the witness. A store is never deleted here but the witness's own.
@@ -24,6 +24,7 @@ pub mod machine;
 pub mod marker;
 pub mod reload;
 pub mod rescue;
+pub mod routes;
 pub mod situation;
 pub mod store;
 pub mod strays;

@@ -26,16 +26,10 @@ const MAX_READ: u64 = 1 << 20;
 pub struct Loaded(Option<(u32, String)>);
 
 impl Loaded {
-    /// Has the server `pid` certainly read this `text`?
+    /// What the server `pid` has certainly read; `None`: that is not known.
     #[must_use]
-    pub fn is(&self, pid: u32, text: &str) -> bool {
-        self.0.as_ref().is_some_and(|(process, read)| (*process, read.as_str()) == (pid, text))
-    }
-
-    /// Is it known what the server `pid` has read?
-    #[must_use]
-    pub fn knows(&self, pid: u32) -> bool {
-        self.0.as_ref().is_some_and(|(process, _)| *process == pid)
+    pub fn text(&self, pid: u32) -> Option<&str> {
+        self.0.as_ref().filter(|(process, _)| *process == pid).map(|(_, text)| text.as_str())
     }
 
     /// It has.

@@ -44,7 +44,7 @@ async fn client(settings: &Settings, record: &Record) -> Result<async_nats::Clie
         return Err(Fault::new(Reason::NotSupported, message));
     }
     let at = settings.listen.client;
-    SysLink::default().client(at, &record.sys, ASK).await.map_err(|err| fault(&err))
+    SysLink::default().client(at, record.in_force().sys, ASK).await.map_err(|err| fault(&err))
 }
 
 /// Who leads the group, by the server here; `None`: nobody.

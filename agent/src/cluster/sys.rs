@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -20,6 +22,8 @@ use crate::fault::chain;
 const NOT_A_MEMBER: &str = "not a member of the cluster";
 
 const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+/// A connection that nobody has any more goes on trying by itself, also where it is refused each time: never again.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// The meta group, as its leader tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,10 +93,29 @@ pub fn peer_id(name: &str) -> String {
 /// One long-lived connection as the system account's user. It reconnects by itself.
 #[derive(Debug, Default)]
 pub struct SysLink {
-    connected: Option<(SocketAddr, Credentials, Client)>,
+    connected: Option<Connected>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    at: SocketAddr,
+    sys: Credentials,
+    client: Client,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
 }
 
 impl SysLink {
+    /// Lets go of a connection by other credentials than these: it would try them for ever.
+    pub fn forget_others(&mut self, sys: &Credentials) {
+        self.connected.take_if(|connected| connected.sys != *sys);
+    }
+
     /// The connection to the server at `at`, made anew where address or credentials are others.
     ///
     /// # Errors
@@ -105,8 +128,8 @@ impl SysLink {
     ) -> Result<Client, Unanswered> {
         let at = dialable(at);
         let failed = |why: String| Unanswered { what: format!("system account at nats://{at}"), why };
-        if let Some((connected, credentials, client)) = &self.connected
-            && (*connected, credentials) == (at, sys)
+        if let Some(Connected { client, .. }) =
+            self.connected.as_ref().filter(|known| (known.at, &known.sys) == (at, sys))
         {
             return match client.connection_state() {
                 State::Connected => Ok(client.clone()),
@@ -114,19 +137,22 @@ impl SysLink {
             };
         }
         self.connected = None;
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let is_abandoned = Arc::clone(&abandoned);
+        let delay = move |_| if is_abandoned.load(Ordering::Relaxed) { FOREVER } else { RECONNECT_DELAY };
         let options =
             ConnectOptions::with_user_and_password(sys.user.clone(), sys.password.expose().to_owned())
                 .name("forest-agent")
                 .connection_timeout(deadline)
                 .ignore_discovered_servers()
                 .max_reconnects(None)
-                .reconnect_delay_callback(|_| RECONNECT_DELAY);
+                .reconnect_delay_callback(delay);
         let client = match timeout(deadline, options.connect(format!("nats://{at}"))).await {
             Ok(Ok(client)) => client,
             Ok(Err(err)) => return Err(failed(chain(&err))),
             Err(_) => return Err(failed(silent(deadline))),
         };
-        self.connected = Some((at, sys.clone(), client.clone()));
+        self.connected = Some(Connected { at, sys: sys.clone(), client: client.clone(), abandoned });
         Ok(client)
     }
 }

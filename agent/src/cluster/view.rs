@@ -66,7 +66,7 @@ impl SysAt {
                 (at, duty.map(|duty| duty.name.clone()))
             }
         };
-        Some(Self { at, sys: record.sys.clone(), witness })
+        Some(Self { at, sys: record.in_force().sys.clone(), witness })
     }
 }
 

@@ -7,12 +7,15 @@ use forest_core::address::Address;
 use forest_core::reason::Reason;
 use forest_core::secrets::{Credentials, Record};
 
+use crate::cluster::routes;
 use crate::engine::limits::Limits;
-use crate::engine::nats_config::{Cluster, NatsConfig, Role};
+use crate::engine::nats_config::{Cluster, Dial, NatsConfig, Role};
 use crate::engine::nats_server;
 use crate::engine::planned::Planned;
 use crate::fault::{Fault, chain};
 use crate::settings::{EngineKind, Settings};
+
+pub mod note;
 
 /// Name of its configuration, in runtime_dir.
 const FILE_NAME: &str = "witness.conf";
@@ -30,24 +33,27 @@ pub fn store_dir(settings: &Settings, name: &str) -> PathBuf {
     root(settings).join(name)
 }
 
-/// Lies the store of any witness here?
+/// Lies the store of any witness here, or a configuration with the forest's credentials?
 #[must_use]
 pub fn is_stored(settings: &Settings) -> bool {
-    root(settings).exists()
+    root(settings).exists() || settings.runtime_dir.join(FILE_NAME).exists()
 }
 
-/// Deletes the stores of all witnesses here. None may run.
+/// Deletes the stores of all witnesses here, and their configuration: nobody would replace the passwords in it. None
+/// may run.
 ///
 /// # Errors
 /// `state_dir` where something of them stays.
 pub fn delete_stores(settings: &Settings) -> Result<(), Fault> {
-    let root = root(settings);
-    match std::fs::remove_dir_all(&root) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", root.display())))
+    let (root, file) = (root(settings), settings.runtime_dir.join(FILE_NAME));
+    for (path, deleted) in [(&root, std::fs::remove_dir_all(&root)), (&file, std::fs::remove_file(&file))] {
+        if let Err(err) = deleted
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Fault::new(Reason::StateDir, format!("cannot delete {}: {err}", path.display())));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Makes the store of `name`, before the first start.
@@ -101,7 +107,8 @@ impl Plan<'_> {
     /// Beside a nats-server of ours, which asks every server for the forest's password.
     #[must_use]
     pub fn beside_nats_server(&self, routes: &[SocketAddr]) -> Planned {
-        self.planned(self.settings.forest.as_str(), routes, Some(&self.record.route))
+        let dial = routes::dials_of_witness(self.record);
+        self.planned(self.settings.forest.as_str(), routes, Some((self.record.in_force().accept, &dial)))
     }
 
     /// Beside NimsForest, which names its cluster itself and asks nobody for a password.
@@ -110,7 +117,12 @@ impl Plan<'_> {
         self.planned(cluster, routes, None)
     }
 
-    fn planned(&self, cluster: &str, routes: &[SocketAddr], route: Option<&Credentials>) -> Planned {
+    fn planned(
+        &self,
+        cluster: &str,
+        routes: &[SocketAddr],
+        route: Option<(&Credentials, &[Dial<'_>])>,
+    ) -> Planned {
         let listen = self.settings.witness_listen();
         let store_dir = store_dir(self.settings, self.name);
         let config = NatsConfig {
@@ -124,8 +136,9 @@ impl Plan<'_> {
                 listen: listen.cluster,
                 advertise: SocketAddr::new(self.address.ip(), listen.cluster.port()),
                 routes,
-                route,
-                sys: &self.record.sys,
+                route: route.map(|(accept, _)| accept),
+                dial: route.map_or(&[], |(_, dial)| dial),
+                sys: self.record.in_force().sys,
             }),
         };
         let file = self.settings.runtime_dir.join(FILE_NAME);

@@ -155,7 +155,7 @@ fn seen_before(settings: &Settings, kept: &Kept) -> Seen {
     Seen {
         registry: kept.registry().map(|registry| Arc::new(LastRead { registry, at: None })),
         secrets: steps::kept_secrets(&settings.state_dir)
-            .map(|secrets| Arc::new(SecretsRead { secrets, at: None })),
+            .map(|secrets| Arc::new(SecretsRead { secrets, at: None, kept: true })),
         removed: kept.marked().map(Into::into),
         ..Seen::default()
     }
@@ -175,6 +175,7 @@ fn first_snapshot(settings: &Settings) -> Snapshot {
         engine: EngineView { kind: settings.engine.kind.as_str(), ..EngineView::default() },
         findings: Findings::starting(),
         peer_ips: Arc::default(),
+        rotation: None,
         events: Events::default(),
     }
 }

@@ -58,6 +58,7 @@ impl Publisher {
                 last_exit: engine.last_exit.clone(),
                 log_tail: engine.log_tail.iter().cloned().collect(),
             },
+            rotation: sources.seen.carried(),
             findings: found,
             peer_ips: peers.iter().map(|peer| peer.ip).collect(),
             events,

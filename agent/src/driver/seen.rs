@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use forest_core::address::Address;
 use forest_core::registry::Registry;
-use forest_core::secrets::Secrets;
+use forest_core::secrets::{Progress, Secrets};
 
 use crate::child::{ChildPhase, ChildStatus};
 use crate::cluster::turn::Turn;
 use crate::cluster::view::View;
+use crate::driver::task::ChildName;
 use crate::probe::Observation;
 use crate::share::ShareDir;
 
@@ -37,6 +38,12 @@ pub struct Seen {
     pub turn: Option<Turn>,
     /// In how many looks in a row the engine was deaf to the meta leader.
     pub deaf_looks: u32,
+    /// In how many looks in a row the engine had no route to a node whose cluster port answers.
+    pub routeless_looks: u32,
+    /// How far the engine has carried out a rotation of credentials.
+    pub engine_carried: Option<Progress>,
+    /// And the witness, or that there is none.
+    pub witness_carried: Option<Progress>,
     /// Corrupt copies of the registry that lie beside it.
     pub corrupt_copies: Arc<[String]>,
     /// Which file the engine's executable is.
@@ -65,6 +72,8 @@ pub struct SecretsRead {
     pub secrets: Secrets,
     /// When they were read from the share; `None`: they are the copy kept in state_dir.
     pub at: Option<Instant>,
+    /// Does the copy in state_dir say the same?
+    pub kept: bool,
 }
 
 /// A child's process, as far as steps need to know.
@@ -108,6 +117,8 @@ pub enum Fact {
     Binary(FileIdentity),
     /// How many firewall rules of ours stand.
     FirewallRules(Option<u64>),
+    /// How far a child has carried out a rotation of credentials.
+    Carried(ChildName, Option<Progress>),
     /// Taken out on purpose, or no more.
     Removed(Option<String>),
 }
@@ -119,6 +130,8 @@ impl Seen {
         let reached = |node: &str| observation.peers.iter().any(|peer| peer.node == node && peer.tcp);
         self.turn = Turn::seen(self.turn.take(), joining, joining.is_some_and(reached), observation.at);
         self.deaf_looks = if observation.is_deaf() { self.deaf_looks.saturating_add(1) } else { 0 };
+        self.routeless_looks =
+            if observation.lacks_a_route() { self.routeless_looks.saturating_add(1) } else { 0 };
         let port = observation.client_port();
         let mut view = observation.view.clone();
         view.group = view.group.map(|group| group.named(&self.servers()));
@@ -142,6 +155,20 @@ impl Seen {
         names
     }
 
+    /// How far the rotation of credentials is, by the secrets as they were read last.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        Some(self.secrets.as_ref()?.secrets.record()?.progress())
+    }
+
+    /// How far this node has carried it out: its engine, its witness and the copy that it keeps.
+    #[must_use]
+    pub fn carried(&self) -> Option<Progress> {
+        let progress = self.progress().filter(|_| self.secrets.as_ref().is_some_and(|read| read.kept));
+        let both = progress == self.engine_carried && progress == self.witness_carried;
+        progress.filter(|_| both)
+    }
+
     /// Takes a fact in.
     pub fn learn(&mut self, fact: Fact) {
         match fact {
@@ -156,6 +183,8 @@ impl Seen {
             Fact::CorruptCopies(names) => self.corrupt_copies = names.into(),
             Fact::Binary(identity) => self.binary = Some(identity),
             Fact::FirewallRules(count) => self.firewall_rules = count,
+            Fact::Carried(ChildName::Engine, progress) => self.engine_carried = progress,
+            Fact::Carried(_, progress) => self.witness_carried = progress,
             Fact::Removed(since) => self.removed = since.map(Into::into),
         }
     }

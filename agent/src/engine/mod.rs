@@ -5,6 +5,7 @@
 //! ([`diagnose`], [`ports`]). Running it is the supervisor's work; when, is the driver's. Nothing here deletes
 //! data, and nothing here touches the share.
 
+pub mod behind;
 pub mod binary;
 pub mod client;
 pub mod diagnose;

@@ -55,6 +55,15 @@ pub enum Role {
     Companion,
 }
 
+/// By what a server dials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dial<'a> {
+    /// User and password.
+    pub credentials: &'a Credentials,
+    /// Ends the URL: another one makes it another URL.
+    pub mark: &'static str,
+}
+
 /// How a server is part of its cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Cluster<'a> {
@@ -66,8 +75,10 @@ pub struct Cluster<'a> {
     pub advertise: SocketAddr,
     /// Where the servers of the forest take routes, this one's own address too.
     pub routes: &'a [SocketAddr],
-    /// How servers know each other; `None`: they take anybody, as NimsForest does.
+    /// By what it takes routes; `None`: it takes anybody, as NimsForest does.
     pub route: Option<&'a Credentials>,
+    /// By what it dials them, each of these in turn; none: as nobody.
+    pub dial: &'a [Dial<'a>],
     /// The user of the system account.
     pub sys: &'a Credentials,
 }
@@ -116,13 +127,17 @@ impl Cluster<'_> {
         if let Some(route) = self.route {
             block.value("authorization", &format!("{{{}, timeout: 2}}", user(route)));
         }
-        let credentials = self
-            .route
-            .map_or(String::new(), |Credentials { user, password }| format!("{user}:{}@", password.expose()));
         block.list(
             "routes",
-            self.routes.iter().map(|at| quote(format!("nats://{credentials}{at}").as_bytes())),
+            self.routes.iter().flat_map(|at| self.urls(*at)).map(|url| quote(url.as_bytes())),
         );
+    }
+
+    fn urls(&self, at: SocketAddr) -> Vec<String> {
+        let url = |Dial { credentials: Credentials { user, password }, mark }: &Dial<'_>| {
+            format!("nats://{user}:{}@{at}{mark}", password.expose())
+        };
+        if self.dial.is_empty() { vec![format!("nats://{at}")] } else { self.dial.iter().map(url).collect() }
     }
 }
 

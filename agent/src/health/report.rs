@@ -50,6 +50,7 @@ pub fn report(snapshot: &Snapshot, audience: Audience, now: Instant, wall: Times
         uptime_seconds: now.saturating_duration_since(snapshot.started).as_secs(),
         step: snapshot.step.to_owned(),
         engine: engine(snapshot, audience),
+        rotation: snapshot.rotation,
         checks,
     }
 }

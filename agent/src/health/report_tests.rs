@@ -40,6 +40,7 @@ fn snapshot(now: Instant) -> Snapshot {
             firewall_rules: pass(Observed::Nothing),
         },
         peer_ips: Arc::from(vec!["fd00::3".parse().unwrap()]),
+        rotation: None,
         events: Events::default(),
     }
 }

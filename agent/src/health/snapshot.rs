@@ -8,6 +8,7 @@ use forest_core::address::Address;
 use forest_core::health::{LastExit, Status};
 use forest_core::id::{ForestId, NodeId};
 use forest_core::reason::Reason;
+use forest_core::secrets::Progress;
 
 use crate::fault::Fault;
 use crate::health::Events;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub findings: Findings,
     /// Addresses of the peers, who may see more than strangers.
     pub peer_ips: Arc<[IpAddr]>,
+    /// How far this node has carried out a rotation of credentials; `None`: not so far as the secrets say.
+    pub rotation: Option<Progress>,
     /// The last state changes.
     pub events: Events,
 }

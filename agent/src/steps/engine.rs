@@ -1,14 +1,12 @@
 //! Step `engine`: the engine's supervisor wants what should run, from a configuration that was tested.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forest_core::address::Address;
 use forest_core::reason::Reason;
-use forest_core::registry::Registry;
-use forest_core::secrets::{Secrets, Stage};
+use forest_core::secrets::Secrets;
+use forest_core::secrets::rotation::Stage as RotationStage;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
@@ -16,25 +14,28 @@ use jiff::SignedDuration;
 use super::disk::off_thread;
 use super::secrets::SecretsKeeper;
 use crate::child::{Command, Want};
-use crate::cluster::machine::EnginePlan;
 use crate::cluster::marker::{MarkerFile, Phase};
 use crate::cluster::reload::{Loaded, reload};
-use crate::cluster::situation::Situation;
-use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
-use crate::engine::limits::Limits;
-use crate::engine::nats_config::{Cluster, NatsConfig, Role};
+use crate::cluster::routes;
+use crate::driver::{ChildName, Fact, Look, Looked, Seen, Step, Wants};
+use crate::engine::behind::BehindFile;
 use crate::engine::planned::{Draft, Planned};
 use crate::engine::restart::{Restart, RestartFile};
 use crate::engine::started::Started;
-use crate::engine::{lame_duck, nats_server, nimsforest};
+use crate::engine::{lame_duck, nats_server};
 use crate::fault::Fault;
 use crate::settings::{EngineKind, Settings};
+use wanted::{Run, Wanted, wanted};
+
+mod wanted;
 
 /// The times of files lag behind the clock by some milliseconds.
 const FILE_CLOCK: SignedDuration = SignedDuration::from_millis(50);
 
 /// So many looks in a row show a server that is deaf, rather than a leader that is just being replaced.
 const DEAF_LOOKS: u32 = 2;
+/// So many looks in a row show that a route is missing, rather than that a node has just started.
+const ROUTELESS_LOOKS: u32 = 3;
 /// After a reload the next looks show whether it helped.
 const RELOAD_PAUSE: Duration = Duration::from_secs(10);
 
@@ -57,6 +58,8 @@ struct Last {
     reloaded: Option<Instant>,
     /// The routes that stood when this process was reloaded last, if it is one that is deaf to later ones.
     heard: Option<(u32, BTreeSet<u64>)>,
+    /// The process whose routes were replaced.
+    renewed: Option<u32>,
 }
 
 /// What was asked of the supervisor.
@@ -97,7 +100,7 @@ impl EngineStep {
     fn compare(&self, seen: &Seen) -> Result<Look, Fault> {
         let last = self.last().want.clone();
         let differs = |reason, message: &str| Ok(Look::Differs(Fault::new(reason, message)));
-        match wanted(&self.settings, self.has_witness, seen)? {
+        match wanted(&self.settings, self.has_witness, seen, self.is_renewed(seen))? {
             Wanted::Stop(reason) | Wanted::Retire(reason) => match last {
                 Some(Asked::Stop) => Ok(Look::Stands(format!("stopped: {reason}"))),
                 _ => Ok(Look::Differs(Fault::new(Reason::EngineStopped, reason))),
@@ -137,7 +140,7 @@ impl EngineStep {
                 {
                     return Err(restart_needed(pid));
                 }
-                if self.unread(seen, planned).is_some() {
+                if self.unread(seen, planned)?.is_some() {
                     return differs(
                         Reason::EngineReloadSilent,
                         "the engine has not read its new configuration yet",
@@ -160,14 +163,38 @@ impl EngineStep {
         Started::new(&self.settings, &planned.command)
     }
 
-    /// The running server, where it answers and it is not certain that it has read the configuration as it
-    /// stands. One that does not answer yet would die of the signal.
-    fn unread(&self, seen: &Seen, planned: &Planned) -> Option<u32> {
-        let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid))?;
-        let reloads = self.settings.engine.kind == EngineKind::NatsServer;
+    /// Was a route of the running server missing after the old password had gone? Then it lists the new alone, for as
+    /// long as it lives or the rotation lasts.
+    fn is_renewed(&self, seen: &Seen) -> bool {
+        let record = seen.secrets.as_ref().and_then(|read| read.secrets.record());
+        let accepted = record.is_some_and(|record| record.progress().stage == RotationStage::Accepted);
+        let pid = seen.engine.pid.filter(|_| accepted);
         let mut last = self.last();
-        if last.loaded.knows(pid) {
-            return (reloads && !last.loaded.is(pid, &planned.text)).then_some(pid);
+        if last.renewed != pid || pid.is_none() {
+            last.renewed = pid.filter(|_| !all_stand(seen));
+        }
+        last.renewed.is_some()
+    }
+
+    /// The running server, where it answers and it is not certain that it has read what it should of the
+    /// configuration as it stands. One that does not answer yet would die of the signal.
+    fn unread(&self, seen: &Seen, planned: &Planned) -> Result<Option<u32>, Fault> {
+        let pid = seen.engine.pid.filter(|pid| seen.view.answers == Some(*pid));
+        let Some(pid) = pid.filter(|_| self.settings.engine.kind == EngineKind::NatsServer) else {
+            return Ok(None);
+        };
+        let behind = BehindFile::new(&self.settings);
+        let mut last = self.last();
+        if let Some(loaded) = last.loaded.text(pid) {
+            let due = routes::is_due(loaded, &planned.text, all_stand(seen));
+            if !due && loaded != planned.text {
+                // For an agent that comes after this one.
+                behind.note(pid, &planned.text)?;
+            }
+            return Ok(due.then_some(pid));
+        }
+        if all_stand(seen) && behind.is_noted(pid, &planned.text) {
+            return Ok(None);
         }
         // Only until it is known once: clocks are set, and then they tell nothing.
         let since = seen.view.loaded.zip(planned.written_at());
@@ -175,7 +202,30 @@ impl EngineStep {
         if later {
             last.loaded.note(pid, planned.text.clone());
         }
-        (reloads && !later).then_some(pid)
+        Ok((!later).then_some(pid))
+    }
+
+    /// Has the server `pid` taken its configuration over, as far as it ever will?
+    fn has_read(&self, seen: &Seen) -> bool {
+        seen.engine.pid.is_some() && seen.view.answers == seen.engine.pid
+    }
+
+    /// Lets the running server read what is planned, or, where that would close routes that stand, all of it but those.
+    async fn tell(&self, pid: u32, planned: &Planned, seen: &Seen) -> Result<(), Fault> {
+        let text = match self.last().loaded.text(pid) {
+            Some(loaded) => routes::passing(loaded, &planned.text, all_stand(seen)),
+            None => planned.text.clone(),
+        };
+        let (passing, lasting) = (Planned { text: text.clone(), ..planned.clone() }, planned.clone());
+        off_thread(move || passing.write()).await?;
+        self.last().reloaded = Some(Instant::now());
+        let told = reload(pid, &self.settings.state_dir.join("log/engine.log")).await;
+        off_thread(move || lasting.write()).await?;
+        told?;
+        // Those that were seen before: of one that came meanwhile nobody knows.
+        self.last().heard = Some((pid, seen.view.unheard.clone()));
+        self.last().loaded.note(pid, text);
+        Ok(())
     }
 
     /// The running server, where it is deaf. nats-server 2.9, once reloaded, takes no note of what the system
@@ -211,7 +261,11 @@ impl EngineStep {
 
     async fn make_so(self, seen: Seen) -> Result<String, Fault> {
         let (step, known) = (self.clone(), seen.clone());
-        let run = match off_thread(move || wanted(&step.settings, step.has_witness, &known)).await? {
+        let run = match off_thread(move || {
+            wanted(&step.settings, step.has_witness, &known, step.is_renewed(&known))
+        })
+        .await?
+        {
             Wanted::Stop(reason) => {
                 let done = format!("the engine is to stop: {reason}");
                 self.stop(reason);
@@ -275,7 +329,7 @@ impl EngineStep {
         }
         let (step, known, plan) = (self.clone(), seen.clone(), planned.clone());
         let unread = off_thread(move || {
-            let pid = step.unread(&known, &plan).or_else(|| step.deaf(&known));
+            let pid = step.unread(&known, &plan)?.or_else(|| step.deaf(&known));
             Ok(match pid {
                 Some(pid) if step.started(&plan).fits(pid)? => Some(pid),
                 _ => None,
@@ -285,11 +339,7 @@ impl EngineStep {
         let done = format!("the engine is to run by {}", planned.file.display());
         self.run(&planned);
         let Some(pid) = unread else { return Ok(done) };
-        self.last().reloaded = Some(Instant::now());
-        reload(pid, &self.settings.state_dir.join("log/engine.log")).await?;
-        // Those that were seen before: of one that came meanwhile nobody knows.
-        self.last().heard = Some((pid, seen.view.unheard.clone()));
-        self.last().loaded.note(pid, planned.text);
+        self.tell(pid, &planned, seen).await?;
         Ok(format!("the engine (pid {pid}) has read its configuration"))
     }
 }
@@ -349,7 +399,16 @@ fn restart_needed(pid: u32) -> Fault {
 impl Step for EngineStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         let step = self.clone();
-        off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
+        off_thread(move || {
+            let look = step.compare(&seen);
+            let done = matches!(look, Ok(Look::Stands(_))) && step.has_read(&seen);
+            Ok((look, done.then(|| seen.progress()).flatten()))
+        })
+        .map(|looked| match looked {
+            Ok((look, carried)) => Looked::with(look, vec![Fact::Carried(ChildName::Engine, carried)]),
+            Err(fault) => Err(fault).into(),
+        })
+        .boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {
@@ -357,137 +416,7 @@ impl Step for EngineStep {
     }
 }
 
-/// What should be with the engine.
-enum Wanted {
-    /// It runs.
-    Run(Run),
-    /// It joins once it is its turn, which it takes from whoever is named.
-    Turn(Option<String>),
-    /// It is not started, for this reason; one that runs is left alone.
-    Hold(Fault),
-    /// It does not run, for this reason.
-    Stop(String),
-    /// The same, but it lets its clients go first.
-    Retire(String),
-}
-
-/// A start, or a run, of the engine.
-struct Run {
-    planned: Planned,
-    /// Those that the configuration bears: worked out anew, they would follow the free space of the moment, and
-    /// no server takes other ones while it runs.
-    limits: Option<Limits>,
-    /// What is to be noted first: the founding, and how far this node has come.
-    note: Option<(String, Phase)>,
-    /// It has joined, and others may.
-    ends_turn: bool,
-}
-
-/// What should be with the engine, by the settings and what was seen. Writes nothing.
-///
-/// # Errors
-/// `engine_waits_for_registry` while neither a fresh registry nor a kept one is there; why a plan cannot be made.
-fn wanted(settings: &Settings, has_witness: bool, seen: &Seen) -> Result<Wanted, Fault> {
-    if let Some(since) = &seen.removed {
-        return Ok(Wanted::Stop(format!("the node was taken out on purpose at {since}")));
-    }
-    if let Some(since) = retired(settings, seen) {
-        return Ok(Wanted::Retire(format!("the node leaves for good, since {since}")));
-    }
-    let Some(read) = &seen.registry else {
-        let message =
-            "the registry was never read, and no copy of it is kept; a start now could make a lone node";
-        return Err(Fault::new(Reason::EngineWaitsForRegistry, message));
-    };
-    let Some(address) = seen.address else {
-        return Err(Fault::new(Reason::AddressNone, "the node's address is not known"));
-    };
-    let situation = Situation::of(settings, seen)?;
-    let plan = |lone| nimsforest_plan(settings, &read.registry, address, lone);
-    if settings.engine.kind == EngineKind::Nimsforest && !(has_witness && situation.may_be_clustered()) {
-        // With nobody to make up a quorum with, a lone node that expects a cluster would never elect a leader.
-        let planned = plan(nimsforest::Lone::Standalone)?;
-        return Ok(Wanted::Run(Run { planned, limits: None, note: None, ends_turn: false }));
-    }
-    match (&situation.plan.engine, &situation.record) {
-        (EnginePlan::Wait(wait), _) => Ok(Wanted::Hold(wait.fault())),
-        (EnginePlan::TakeTurn(before), _) => Ok(Wanted::Turn(before.clone())),
-        (EnginePlan::Yield(node), _) => Ok(Wanted::Stop(format!(
-            "it is {node}'s turn to join the group, and this one has not joined yet"
-        ))),
-        (EnginePlan::Run, None) => Ok(Wanted::Hold(crate::cluster::machine::Wait::Secrets.fault())),
-        (EnginePlan::Run, Some(record)) => {
-            let note = situation.plan.phase.map(|phase| (record.founding.clone(), phase));
-            let (planned, limits) = match settings.engine.kind {
-                EngineKind::NatsServer => {
-                    let limits = Limits::kept_or_derived(&settings.state_dir, &settings.engine.data_dir)?;
-                    (nats_server_plan(settings, &situation, record, address, limits), Some(limits))
-                }
-                EngineKind::Nimsforest => (plan(nimsforest::Lone::Listen)?, None),
-            };
-            Ok(Wanted::Run(Run { planned, limits, note, ends_turn: situation.plan.ends_turn }))
-        }
-    }
-}
-
-/// Since when this node leaves, where nothing is left on it that has to be kept.
-fn retired(settings: &Settings, seen: &Seen) -> Option<String> {
-    let leaving = seen.secrets.as_ref()?.secrets.record()?.leaving.as_ref()?;
-    let due = leaving.node == settings.node.as_str() && leaving.stage >= Stage::Stopping;
-    due.then(|| leaving.since.clone())
-}
-
-fn nats_server_plan(
-    settings: &Settings,
-    situation: &Situation,
-    record: &forest_core::secrets::Record,
-    address: Address,
-    limits: Limits,
-) -> Planned {
-    let (engine, listen) = (&settings.engine, settings.listen);
-    let takes_streams = record.leaving.as_ref().is_none_or(|leaving| leaving.node != settings.node.as_str());
-    let config = NatsConfig {
-        name: settings.node.as_str(),
-        role: Role::Engine { monitor: listen.monitor, takes_streams },
-        client: listen.client,
-        store_dir: &engine.data_dir,
-        limits,
-        cluster: Some(Cluster {
-            name: settings.forest.as_str(),
-            listen: listen.cluster,
-            advertise: SocketAddr::new(address.ip(), listen.cluster.port()),
-            routes: &situation.routes,
-            route: Some(&record.route),
-            sys: &record.sys,
-        }),
-    };
-    let file = settings.runtime_dir.join(nats_server::FILE_NAME);
-    let command = nats_server::command(&engine.binary, &file, &engine.data_dir);
-    Planned { command, file, text: config.render() }
-}
-
-fn nimsforest_plan(
-    settings: &Settings,
-    registry: &Registry,
-    address: Address,
-    lone: nimsforest::Lone,
-) -> Result<Planned, Fault> {
-    let entries: Vec<_> = registry
-        .entries(&settings.forest)
-        .into_iter()
-        .map(|entry| nimsforest::Entry { id: entry.id, ip: entry.ip })
-        .collect();
-    let first = nimsforest::own_ipv6()?;
-    let view = nimsforest::view(&settings.forest, &settings.node, address, first, &entries, lone);
-    for id in &view.left_out {
-        tracing::warn!("{id} is left out of NimsForest's view: its ip in the registry is no address");
-    }
-    let file = settings.runtime_dir.join(nimsforest::FILE_NAME);
-    let command = nimsforest::command(nimsforest::Paths {
-        binary: &settings.engine.binary,
-        node_info: &settings.node_info,
-        view: &file,
-        data_dir: &settings.engine.data_dir,
-    });
-    Ok(Planned { command, text: view.text(), file })
+/// Has the engine a route to every node that it could have one to?
+fn all_stand(seen: &Seen) -> bool {
+    seen.routeless_looks < ROUTELESS_LOOKS
 }

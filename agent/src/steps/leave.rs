@@ -345,6 +345,14 @@ fn refused(refusal: &Refusal, node: &str) -> (Reason, String) {
 impl Step for LeaveStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         let step = self.clone();
+        if let Some(at) = SysAt::of(&self.settings, &seen) {
+            if let Ok(mut link) = self.link.try_lock() {
+                link.forget_others(&at.sys);
+            }
+            if let Ok(mut mover) = self.mover.try_lock() {
+                mover.forget_others(&at.sys);
+            }
+        }
         off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
     }
 

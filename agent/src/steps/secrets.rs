@@ -170,6 +170,7 @@ impl SecretsKeeper {
     }
 
     async fn stands(&self, secrets: Secrets) -> Looked {
+        let mut is_kept = true;
         if self.writes {
             let (kept, text) = (self.kept.clone(), secrets.render());
             let keep = move || match std::fs::read(&kept) {
@@ -178,11 +179,12 @@ impl SecretsKeeper {
                     .map_err(|err| Fault::new(Reason::StateDir, chain(&err))),
             };
             if let Err(fault) = off_thread(keep).await {
+                is_kept = false;
                 tracing::warn!("{}; a boot without the share would find no credentials", fault.message);
             }
         }
         let founder = secrets.record().map_or(String::new(), |record| record.founder.clone());
-        let read = SecretsRead { secrets, at: Some(Instant::now()) };
+        let read = SecretsRead { secrets, at: Some(Instant::now()), kept: is_kept };
         Looked::with(
             Ok(Look::Stands(format!("the forest was founded by {founder}"))),
             vec![Fact::Secrets(Arc::new(read))],

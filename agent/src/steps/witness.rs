@@ -19,12 +19,13 @@ use super::secrets::SecretsKeeper;
 use crate::child::Want;
 use crate::cluster::companion::{Companion, Destination};
 use crate::cluster::machine::{WitnessPlan, spares, staying};
+use crate::cluster::routes;
 use crate::cluster::situation::Situation;
 use crate::cluster::strays;
 use crate::cluster::sys::{self, SysLink};
 use crate::cluster::view::SysAt;
-use crate::cluster::witness;
-use crate::driver::{ChildName, Look, Looked, Seen, Step, Wants};
+use crate::cluster::witness::{self, note::NoteFile};
+use crate::driver::{ChildName, Fact, Look, Looked, Seen, Step, Wants};
 use crate::engine::monitor::Unanswered;
 use crate::engine::planned::Planned;
 use crate::engine::restart::RestartFile;
@@ -136,7 +137,8 @@ impl WitnessStep {
                     return differs(format!("a witness of another name makes way for {}", duty.name));
                 }
                 let asked = self.last() == Some(Want::Run(planned.command.clone()));
-                if !planned.is_written() || !asked {
+                let of_others = NoteFile::new(&self.settings).is_of_others(&credentials(&situation)?);
+                if !planned.is_written() || !asked || of_others {
                     return differs(format!("the witness {} is not as it should be yet", duty.name));
                 }
                 if self.restarts(seen).is_some() {
@@ -221,6 +223,15 @@ impl WitnessStep {
         }
     }
 
+    /// Where all stands: has the witness here taken over its credentials, or is there certainly none?
+    fn has_read(&self, seen: &Seen) -> bool {
+        match Situation::of(&self.settings, seen).map(|situation| situation.plan.witness) {
+            Ok(WitnessPlan::Run(_)) => seen.witness.pid.is_some(),
+            Ok(WitnessPlan::Absent) => true,
+            _ => false,
+        }
+    }
+
     async fn delete_stores(&self) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings);
         off_thread(move || witness::delete_stores(&settings)).await
@@ -244,9 +255,19 @@ impl WitnessStep {
         self.fetch(seen).await?;
         let planned = self.planned(situation, seen, duty)?;
         let (settings, name, written) = (Arc::clone(&self.settings), duty.name.clone(), planned.clone());
+        let (digest, running) = (credentials(situation)?, seen.witness);
         off_thread(move || {
+            let note = NoteFile::new(&settings);
+            if running.active && running.pid.is_none() && note.is_of_others(&digest) {
+                // Nobody could tell by which credentials it starts.
+                return Err(Fault::new(
+                    Reason::WitnessDown,
+                    "the witness starts, and then gets its new credentials",
+                ));
+            }
             witness::make_store(&settings, &name)?;
-            written.write()
+            written.write()?;
+            note.note(&digest, running.pid)
         })
         .await?;
         nats_server::check_config(&planned.command.program, &planned.file).await?;
@@ -262,9 +283,13 @@ impl WitnessStep {
         }
     }
 
-    /// The witness's process, where a person wants the servers here restarted and the engine is new and well: it
-    /// makes the quorum meanwhile.
+    /// The witness's process, where it was started by credentials of before; or where a person wants the servers here
+    /// restarted and the engine is new and well: it makes the quorum meanwhile.
     fn restarts(&self, seen: &Seen) -> Option<u32> {
+        let stale = NoteFile::new(&self.settings).stale();
+        if stale.is_some() && stale == seen.witness.pid {
+            return stale;
+        }
         let restart = RestartFile::new(&self.settings).read()?;
         let leads = seen.view.own_leader.is_some() && seen.view.answers == seen.engine.pid;
         let engine_is_new = seen.engine.pid.is_some_and(|pid| pid != restart.engine) && leads;
@@ -341,6 +366,15 @@ impl WitnessStep {
     }
 }
 
+/// What tells the witness's credentials from those of before.
+fn credentials(situation: &Situation) -> Result<String, Fault> {
+    let record = situation.record.as_ref();
+    let force = record
+        .map(Record::in_force)
+        .ok_or_else(|| Fault::new(Reason::SecretsMissing, "the forest's secrets went away"))?;
+    Ok(routes::digest(force.accept, force.sys))
+}
+
 /// What is wrong where a stream has a replica on the witness `name`.
 fn stray(seen: &Seen, name: &str) -> Option<Fault> {
     let names: Vec<_> = seen.view.strays.iter().map(|stray| stray.stream.as_str()).collect();
@@ -397,7 +431,19 @@ impl Order {
 impl Step for WitnessStep {
     fn look(&self, seen: Seen) -> BoxFuture<'static, Looked> {
         let step = self.clone();
-        off_thread(move || step.compare(&seen)).map(Looked::from).boxed()
+        if let (Some(at), Ok(mut link)) = (SysAt::of(&self.settings, &seen), self.link.try_lock()) {
+            link.forget_others(&at.sys);
+        }
+        off_thread(move || {
+            let look = step.compare(&seen);
+            let done = matches!(look, Ok(Look::Stands(_))) && step.has_read(&seen);
+            Ok((look, done.then(|| seen.progress()).flatten()))
+        })
+        .map(|looked| match looked {
+            Ok((look, carried)) => Looked::with(look, vec![Fact::Carried(ChildName::Witness, carried)]),
+            Err(fault) => Err(fault).into(),
+        })
+        .boxed()
     }
 
     fn act(&self, seen: Seen) -> BoxFuture<'static, Result<String, Fault>> {

@@ -9,6 +9,7 @@ mod logs;
 mod plant;
 mod remote;
 mod resolve;
+mod rotate;
 mod shrink;
 mod table;
 mod teardown;
@@ -41,6 +42,10 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
         Command::Upgrade(args) => match resolve(&args.forest)? {
             Resolved::Local(local, forest) => upgrade::run(&local, &forest, &args, ui).await,
             Resolved::Remote(_) => Err(on_the_node(&args.forest, "upgrades", "restart")),
+        },
+        Command::RotateSecrets(args) => match resolve(&args.forest)? {
+            Resolved::Local(local, forest) => rotate::local(&local, &forest, &args, ui).await,
+            Resolved::Remote(there) => rotate::remote(&there, &args, named, env, ui).await,
         },
         Command::Shrink(args) => match resolve(&args.forest)? {
             Resolved::Local(local, forest) => shrink::run(&local, &forest, &args, ui).await,

@@ -1,6 +1,7 @@
 //! morpheus with real agents and real nats-servers: forests side by side, and a laptop that dies in the middle.
 
 mod change;
+mod rotation;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

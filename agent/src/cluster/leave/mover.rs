@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use forest_core::reason::Reason;
+use forest_core::secrets::Credentials;
 
 use crate::cluster::leave::api::{Api, Listed};
 use crate::cluster::leave::intent::{Intent, IntentFile, Pin};
@@ -227,6 +228,11 @@ impl Mover {
         let leaderless =
             missing.iter().filter(|_| late).map(|stream| (stream.clone(), "it has no leader".to_owned()));
         refused.chain(leaderless).collect()
+    }
+
+    /// As [`SysLink::forget_others`].
+    pub fn forget_others(&mut self, sys: &Credentials) {
+        self.link.forget_others(sys);
     }
 
     async fn group(&mut self, settings: &Settings, seen: &Seen) -> Result<Group, Fault> {

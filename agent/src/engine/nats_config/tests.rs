@@ -26,6 +26,7 @@ fn render(store_dir: &Path, role: Role, routes: &[SocketAddr]) -> String {
             advertise: "[fd00::2]:6222".parse().unwrap(),
             routes,
             route: Some(&record.route),
+            dial: &[Dial { credentials: &record.route, mark: "" }],
             sys: &record.sys,
         }),
     }

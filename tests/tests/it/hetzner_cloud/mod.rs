@@ -6,6 +6,7 @@ mod faults;
 mod forest;
 mod killed;
 mod repair;
+mod rotation;
 mod shrink;
 
 use std::collections::BTreeSet;

@@ -52,6 +52,7 @@ pub fn health(node: &str, ip: Ipv6Addr, step: &str, ill: &[[&str; 4]]) -> Value 
         "forest_id": node.rsplit_once("-node-").map_or("", |(forest, _)| forest), "node_id": node,
         "address": ip.to_string(), "uptime_seconds": 12, "step": step,
         "engine": {"kind": "nats-server", "version": "2.15.1", "pid": 4711, "restarts": 0, "last_exit": null, "log_tail": []},
+        "rotation": null,
         "checks": {},
     });
     let keys = [

@@ -336,7 +336,16 @@ pub fn kept_duty<'a>(record: &'a Record, me: &str) -> Option<&'a Duty> {
 #[must_use]
 pub fn spares(staying: &BTreeSet<String>, record: &Record, group: &Group, name: &str) -> bool {
     let heir = record.witness.as_ref().filter(|heir| heir.name != name);
-    enough(staying, group) || heir.is_some_and(|heir| group.has_current(&heir.name))
+    enough(staying, group)
+        || (heir.is_some_and(|heir| group.has_current(&heir.name)) && survives(group, name))
+}
+
+/// Has the group its majority still, once `name` is out? A voter that is down may make that one needed.
+fn survives(group: &Group, name: &str) -> bool {
+    let rest = group.members.iter().filter(|member| member.name != name);
+    let (current, all) =
+        rest.fold((0, 0), |(current, all), member| (current + usize::from(member.current), all + 1));
+    current * 2 > all
 }
 
 /// The witness of a node that leaves, where another has the duty by now: it goes on until that one's is in the group.

@@ -180,7 +180,9 @@ impl Site {
         let targets = targets(&servers, prepared.v6);
         outcome.addresses = targets.iter().map(|target| (target.node.clone(), target.ip)).collect();
         let peers = known(&outcome.plan, &outcome.nodes).saturating_sub(1);
-        let due = Due { peers, away: self.away(&forest, &outcome.nodes).await? };
+        // Without IPv6 here the others are asked in vain, and are not away for that.
+        let away = if prepared.v6 { self.away(&forest, &outcome.nodes).await? } else { Vec::new() };
+        let due = Due { peers, away };
         outcome.ends = ready::wait(&self.http, &targets, &due, limit, progress).await;
         let is_ready = |(node, end): (&NodeId, &End)| (*end == End::Ready).then(|| node.clone());
         let healthy: Vec<NodeId> = outcome.ends.iter().filter_map(is_ready).collect();
@@ -192,8 +194,13 @@ impl Site {
         let entries = self.registry()?.entries(forest);
         let mut others: Vec<Target> = entries.iter().filter_map(Target::of).collect();
         others.retain(|other| !new.contains(&other.node));
-        let looks = self.http.look(&others).await;
-        Ok(looks.into_iter().filter(|look| look.health.is_err()).map(|look| look.target.node).collect())
+        // One that is only slow has answered by the third time.
+        for _ in 0..3 {
+            let looks = self.http.look(&others).await;
+            let silent = looks.into_iter().filter(|look| look.health.is_err());
+            others = silent.map(|look| look.target).collect();
+        }
+        Ok(others.into_iter().map(|other| other.node).collect())
     }
 
     /// Puts those programs onto the share that are not there, whole.

@@ -141,9 +141,17 @@ impl Plan {
         Some(plan)
     }
 
-    /// The same, with those who have left and may have a machine still.
+    /// Those who have left, and may have a machine still.
     #[must_use]
-    pub fn recorded(registry: &Registry, forest: &ForestId) -> Option<Self> {
+    pub fn left(registry: &Registry, forest: &ForestId) -> Vec<NodeId> {
+        let removed = registry.forest(forest).and_then(|record| record.get("removed")?.as_object());
+        let ids = removed.into_iter().flatten().filter_map(|(id, _)| id.parse().ok());
+        ids.filter(|id| registry.tombstone(forest, id).is_some()).collect()
+    }
+
+    /// The same, with members who have left.
+    #[must_use]
+    fn recorded(registry: &Registry, forest: &ForestId) -> Option<Self> {
         let record = registry.forest(forest)?;
         let ours = record.get("provider").and_then(Value::as_str) == Some(PROVIDER);
         ours.then(|| Self::deserialize(Value::Object(record.clone())).ok()).flatten()
@@ -320,6 +328,9 @@ pub fn shrink(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timest
     let mut plan = live(registry, forest).ok()?;
     plan.members.retain(|member| member != node);
     plan.pending.retain(|pending| pending.id != *node);
+    if plan.pending.is_empty() {
+        plan.status = Status::Active;
+    }
     edit_forest(registry, forest, now, |record| plan.write(record))
 }
 

@@ -85,6 +85,9 @@ impl Shrinking<'_> {
         update(&|registry| take_out(registry, self.forest, node, Timestamp::now()))?;
         progress.at(node.as_str(), "its machine is being deleted");
         self.delete(node).await?;
+        if let Some(target) = self.target(node) {
+            self.ssh.forget(target.ip);
+        }
         update(&|registry| record::shrink(registry, self.forest, node, Timestamp::now()))
     }
 
@@ -95,6 +98,7 @@ impl Shrinking<'_> {
         let told = agent::run(&self.at(target), arguments, node, progress).await;
         let unreached = match told {
             Ok(told) => return Ok(agent::lost(&told)),
+            Err(failure) if failure.reason == Reason::AgentUnreachable && self.force => failure,
             Err(failure) if failure.reason != Reason::SshFailed => return Err(failure),
             Err(failure) => failure,
         };
@@ -121,11 +125,13 @@ impl Shrinking<'_> {
         for other in self.targets.iter().filter(|other| other.node != dead.node) {
             let arguments = ["forget", dead.node.as_str()];
             match agent::run(&self.at(other), &arguments, dead.node.as_str(), progress).await {
-                Err(failure) if failure.reason == Reason::SshFailed => last = failure,
+                Err(failure) if [Reason::SshFailed, Reason::AgentUnreachable].contains(&failure.reason) => {
+                    last = failure;
+                }
                 ended => return ended.map(drop),
             }
         }
-        let message = format!("no other node of {} could be logged in to: {}", self.forest, last.message);
+        let message = format!("no other node of {} could be asked: {}", self.forest, last.message);
         Err(Failure::new(last.reason, message))
     }
 

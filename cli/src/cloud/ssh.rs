@@ -42,6 +42,8 @@ impl Ssh {
         option("ConnectTimeout=10".to_owned());
         option("ServerAliveInterval=15".to_owned());
         option("StrictHostKeyChecking=accept-new".to_owned());
+        // Else the key of one address could not be forgotten.
+        option("HashKnownHosts=no".to_owned());
         option(format!("UserKnownHostsFile={}", quoted(&self.known_hosts)));
         if let Some(key) = &self.key {
             all.extend(["-i".to_owned(), key.display().to_string()]);
@@ -50,6 +52,20 @@ impl Ssh {
         all.extend(["-l".to_owned(), USER.to_owned(), "--".to_owned(), ip.to_string()]);
         all.extend(command.iter().map(|text| (*text).to_owned()));
         all
+    }
+}
+
+impl Ssh {
+    /// Forgets the host key of a machine that is gone: its address may come to the next one.
+    pub fn forget(&self, ip: IpAddr) {
+        let Ok(text) = std::fs::read_to_string(&self.known_hosts) else { return };
+        let is_its = |line: &&str| line.split([' ', ',']).next() == Some(&ip.to_string());
+        let rest: String =
+            text.lines().filter(|line| !is_its(line)).map(|line| format!("{line}\n")).collect();
+        if rest != text {
+            // What stays costs no more than a message of ssh, which names the file.
+            let _ = std::fs::write(&self.known_hosts, rest);
+        }
     }
 }
 
@@ -135,7 +151,10 @@ mod tests {
         assert!(line.contains("BatchMode=yes") && line.contains("known_hosts/grove-p1"), "{line}");
         assert!(line.contains(&format!("-i {}", key.display())), "{line}");
         assert!(line.ends_with("-N -l root -- 2001:db8::1 true"), "{line}");
-        std::fs::write(home.path().join(".local/state/morpheus/known_hosts/grove-p1"), "").unwrap();
+        let known = home.path().join(".local/state/morpheus/known_hosts/grove-p1");
+        std::fs::write(&known, "2001:db8::1 ssh-ed25519 A\n2001:db8::11 ssh-ed25519 B\n").unwrap();
+        ssh.forget("2001:db8::1".parse().unwrap());
+        assert_eq!(std::fs::read_to_string(&known).unwrap(), "2001:db8::11 ssh-ed25519 B\n");
         forget(&mark, &env);
         assert_eq!(home.path().join(".local/state/morpheus/known_hosts").read_dir().unwrap().count(), 0);
     }

@@ -45,8 +45,8 @@ pub enum Moved {
     Lost(Vec<(String, String)>),
 }
 
-/// Who leads a stream, who else has it, and whether that is on its way.
-type Look = (Option<String>, Vec<(String, bool)>, bool);
+/// Who leads a stream, who else has it, and whether that is on its way. Who is current changes with every message.
+type Look = (Option<String>, BTreeSet<String>, bool);
 
 /// What is remembered from one act to the next.
 #[derive(Debug, Default)]
@@ -168,7 +168,11 @@ impl Mover {
 
     /// Has it looked for a while as it does now?
     fn stands(&mut self, stream: &Stream) -> bool {
-        let look = (stream.leader.clone(), stream.others.clone(), stream.settling);
+        let look = (
+            stream.leader.clone(),
+            stream.others.iter().map(|(name, _)| name.clone()).collect(),
+            stream.settling,
+        );
         let (since, before) = self.looks.entry(stream.name.clone()).or_insert((Instant::now(), look.clone()));
         if *before != look {
             (*since, *before) = (Instant::now(), look);

@@ -23,10 +23,17 @@ pub(in super::super) async fn run(
     ui: &Ui,
 ) -> Result<Done, Failure> {
     there.plan()?;
-    let live = record::live(&there.registry, &there.id)?;
+    let plan = &record::live(&there.registry, &there.id)?;
     // Also those who have left: a command that was cut short is finished.
-    let plan = &Plan::recorded(&there.registry, &there.id).unwrap_or(live);
-    let leavers = chosen(&there.id, &plan.members, &args.nodes)?;
+    let mut known = plan.members.clone();
+    known.extend(Plan::left(&there.registry, &there.id));
+    let leavers = chosen(&there.id, &known, &args.nodes)?;
+    let live = leavers.iter().filter(|node| plan.members.contains(node));
+    let live: Vec<String> = live.map(ToString::to_string).collect();
+    if !live.is_empty() {
+        // Somebody is to be left.
+        chosen(&there.id, &plan.members, &live)?;
+    }
     let site = Site::open(named, env)?;
     site.api()?;
     let program = ssh::program(env)?;

@@ -2,7 +2,7 @@
 //!
 //! A server that reads its configuration anew closes the routes that it knows by a URL, password and all, which is in
 //! its list no more; what is on its way over them is lost, and for some milliseconds nobody is found behind them
-//! (measured on 2.15.1: 13 to 32 of 50,000 publishes). nats-server before 2.10 comes to know a route by the URL that it
+//! (measured on 2.15.1: 13 of 32,070 and 32 of 58,290 publishes). nats-server before 2.10 comes to know a route by the URL that it
 //! dialed last, later ones go on with the one by which it came to be (measured with 2.9.10 and 2.15.1). So a running
 //! server keeps the URLs that it has for as long as the routes stand, and only its file, which its next start reads,
 //! lists the new ones alone. When a route is missing it reads that: it then replaces all of them, and dials anew.
@@ -11,7 +11,7 @@
 //! from its list, they are marked while they are listed beside those.
 //!
 //! It is told as seldom as can be, once a rotation: of 120 times that 2.9.10 read a configuration in which nothing had
-//! changed, it lost acknowledgements on their way to its clients in three.
+//! changed, it lost acknowledgements on their way to its clients in two.
 
 use std::collections::BTreeSet;
 

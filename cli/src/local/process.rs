@@ -1,5 +1,5 @@
-//! The processes of a node, found in /proc by what only they have: an agent by the path of its settings, a child
-//! of it by the agent's mark and a path of the node in its environment or command line. No file is needed for
+//! The processes of a node, found in /proc by what only they have: an agent and its commands by the path of its
+//! settings, a child of it by the agent's mark and a path of the node in its environment or command line. No file is needed for
 //! it, so nothing escapes that a killed agent, or a killed morpheus, has left behind.
 //!
 //! A process is held by a pidfd, opened before it is looked at: no signal ever meets another one.
@@ -39,6 +39,19 @@ pub fn agents(node: &NodeDir) -> Vec<Process> {
         arguments
             .windows(3)
             .any(|three| three == [b"run".as_slice(), b"--config", config.as_os_str().as_bytes()])
+    })
+}
+
+/// What was asked of a node's agent by a command of its own and goes on, though whoever asked is gone: a `leave` that
+/// follows its node out.
+#[must_use]
+pub fn commands(node: &NodeDir) -> Vec<Process> {
+    let config = node.config();
+    find(|pid| {
+        let arguments = read(pid, "cmdline");
+        let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+        let of_node = |two: &[&[u8]]| two == [b"--config".as_slice(), config.as_os_str().as_bytes()];
+        arguments.windows(2).any(of_node) && !arguments.contains(&b"run".as_slice())
     })
 }
 
@@ -171,24 +184,28 @@ mod tests {
         let mut child =
             sleeper(wait, &[ten.runtime().as_os_str()]).env("FOREST_AGENT_CHILD", "a.b").spawn().unwrap();
         let mut other = sleeper(wait, &[ten.runtime().as_os_str()]).spawn().unwrap();
+        let leave = ["leave", "--json", "--config"].map(OsStr::new);
+        let mut command = sleeper(wait, &leave).arg(config.as_os_str()).spawn().unwrap();
 
         let pids =
             |found: &[Process]| found.iter().map(|process| process.pid.unsigned_abs()).collect::<Vec<_>>();
         // A process that is just being executed has no command line for a moment.
         let until = Instant::now() + Duration::from_secs(60);
-        while (pids(&agents(&ten)), pids(&children(&ten))) != (vec![agent.id()], vec![child.id()]) {
-            assert!(Instant::now() < until, "{:?} {:?}", agents(&ten), children(&ten));
+        let all = |node| [agents(node), children(node), commands(node)];
+        while all(&ten).map(|found| pids(&found))
+            != [agent.id(), child.id(), command.id()].map(|pid| vec![pid])
+        {
+            assert!(Instant::now() < until, "{:?}", all(&ten));
             std::thread::yield_now();
         }
-        let (agents, children) = (agents(&ten), children(&ten));
-        assert!(super::agents(&one).is_empty() && super::children(&one).is_empty());
-        agents[0].term().unwrap();
-        children[0].kill().unwrap();
-        assert!(agents[0].gone_within(Duration::from_secs(60)).await);
-        assert!(children[0].gone_within(Duration::from_secs(60)).await);
-        assert!(super::agents(&ten).is_empty(), "a zombie is no agent");
+        assert!(all(&one).iter().all(Vec::is_empty));
+        for found in all(&ten) {
+            found[0].term().unwrap();
+            assert!(found[0].gone_within(Duration::from_secs(60)).await);
+        }
+        assert!(all(&ten).iter().all(Vec::is_empty), "a zombie is no process of a node");
         other.kill().unwrap();
-        for process in [&mut agent, &mut child, &mut other] {
+        for process in [&mut agent, &mut child, &mut command, &mut other] {
             process.wait().unwrap();
         }
     }

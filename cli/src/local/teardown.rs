@@ -87,6 +87,7 @@ impl Local {
     pub(super) async fn end(&self, forest: &ForestId, node: &NodeId) -> Result<(), Failure> {
         let dir = self.layout.node(forest, node);
         end_all(|| process::agents(&dir), AGENT_GRACE, node).await?;
+        end_all(|| process::commands(&dir), CHILD_GRACE, node).await?;
         // What an agent that was killed has left behind; a living one has ended them itself.
         end_all(|| process::children(&dir), CHILD_GRACE, node).await?;
         remove(&dir)

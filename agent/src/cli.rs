@@ -62,6 +62,15 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Carry the streams of a standalone nats-server's store into the forest; the old store is kept
+    TakeOver {
+        /// Do without this stream, which stays in the old store alone; may be given several times
+        #[arg(long, value_name = "STREAM")]
+        leave_behind: Vec<String>,
+        /// What all commands take.
+        #[command(flatten)]
+        common: Common,
+    },
     /// The local /health, for a person
     Status {
         /// Wait until all is well, at most this long (like 60s), before saying how it is
@@ -105,6 +114,7 @@ impl Command {
             | Self::Leave { common, .. }
             | Self::Restart { common, .. }
             | Self::Forget { common, .. }
+            | Self::TakeOver { common, .. }
             | Self::Status { common, .. } => common,
         }
     }

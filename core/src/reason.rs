@@ -154,7 +154,15 @@ reasons! {
     /// The engine is stopped on purpose.
     EngineStopped = "engine_stopped", "the step says why";
     /// The store was written by a standalone server and a cluster would delete its streams.
-    StandaloneStore = "standalone_store", "let the take-over carry the streams into the cluster";
+    StandaloneStore = "standalone_store", "stop the server that wrote it, if it still runs, then: forest-agent take-over";
+    /// The streams of a standalone store are being carried into the forest.
+    TakingOver = "taking_over", "if forest-agent take-over does not run any more, run it again: it goes on where it was";
+    /// The store cannot be taken over as it is; nothing was changed.
+    TakeOverRefused = "take_over_refused", "look at the message; what cannot be carried over may be left behind: --leave-behind STREAM";
+    /// A stream could not be restored, or is not what it was.
+    TakeOverFailed = "take_over_failed", "look at the message, then run forest-agent take-over again; the old store is kept";
+    /// The forest has other streams of the same names.
+    TakeOverConflict = "take_over_conflict", "delete the forest's, if nothing in it is needed, or leave those of the old store behind: --leave-behind STREAM; then run forest-agent take-over again";
     /// The engine's store cannot be used: full, unreadable or of another server.
     EngineStore = "engine_store", "check engine.data_dir: space, permissions";
 

@@ -29,6 +29,7 @@ pub mod situation;
 pub mod store;
 pub mod strays;
 pub mod sys;
+pub mod take_over;
 pub mod turn;
 pub mod view;
 pub mod witness;

@@ -1,5 +1,6 @@
 //! What a JetStream store on disk is: looked at, and set aside whole where another is to begin; never deleted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use forest_core::reason::Reason;
 
 use crate::fault::Fault;
 
+/// What a server makes in its store_dir.
+const ROOT: &str = "jetstream";
 /// Where a server keeps its part of the meta group, below its store_dir.
 const META: &str = "jetstream/$SYS/_js_/_meta_";
 
@@ -30,18 +33,13 @@ pub enum Store {
 /// # Errors
 /// `data_dir` where it cannot be read: then nobody knows whether it is empty.
 pub fn look(dir: &Path) -> Result<Store, Fault> {
-    let root = dir.join("jetstream");
+    let root = dir.join(ROOT);
     let meta = dir.join(META);
     if fs::exists(&meta).map_err(|err| unreadable(&root, &err))? {
         let joined = holds_bytes(&meta.join("msgs"))? || holds_bytes(&meta.join("snapshots"))?;
         return Ok(if joined { Store::Clustered } else { Store::Begun });
     }
-    for account in children(&root)? {
-        if !children(&account.join("streams"))?.is_empty() {
-            return Ok(Store::Standalone);
-        }
-    }
-    Ok(Store::Empty)
+    Ok(if streams(dir)?.is_empty() { Store::Empty } else { Store::Standalone })
 }
 
 /// Moves the store of a server that does not run out of the way, to a name that no server looks at; `None`: there is
@@ -50,19 +48,50 @@ pub fn look(dir: &Path) -> Result<Store, Fault> {
 /// # Errors
 /// `data_dir` where it cannot be moved.
 pub fn set_aside(dir: &Path, why: &str) -> Result<Option<PathBuf>, Fault> {
-    let root = dir.join("jetstream");
-    if children(&root)?.is_empty() {
+    if children(&dir.join(ROOT))?.is_empty() {
         return Ok(None);
     }
-    let aside = (0..).map(|n| dir.join(format!("jetstream.{why}-{n}"))).find(|path| !path.exists());
-    let aside = aside.unwrap_or_default();
+    let aside = free_name(dir, why);
+    move_to(dir, &aside)?;
+    Ok(Some(aside))
+}
+
+/// A name for a store that is to be moved aside, which nothing has yet.
+#[must_use]
+pub fn free_name(dir: &Path, why: &str) -> PathBuf {
+    let names = (0..).map(|n| dir.join(format!("{ROOT}.{why}-{n}")));
+    names.into_iter().find(|path| !path.exists()).unwrap_or_default()
+}
+
+/// Moves the store of a server that does not run to `aside`, beside it; durable when this returns.
+///
+/// # Errors
+/// `data_dir` where it cannot be moved.
+pub fn move_to(dir: &Path, aside: &Path) -> Result<(), Fault> {
+    let root = dir.join(ROOT);
     let failed = |err: io::Error| {
         let message = format!("cannot move {} to {}: {err}", root.display(), aside.display());
         Fault::new(Reason::DataDir, message)
     };
-    fs::rename(&root, &aside).map_err(failed)?;
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    Ok(Some(aside))
+    fs::rename(&root, aside).map_err(failed)?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// The streams in a store, by account; `$SYS`, which is the servers' own, is none.
+///
+/// # Errors
+/// `data_dir` where it cannot be read.
+pub fn streams(dir: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, Fault> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = BTreeMap::new();
+    for account in children(&dir.join(ROOT))? {
+        let streams: BTreeSet<String> =
+            children(&account.join("streams"))?.iter().map(|stream| name(stream)).collect();
+        if name(&account) != "$SYS" && !streams.is_empty() {
+            found.insert(name(&account), streams);
+        }
+    }
+    Ok(found)
 }
 
 /// Is there a file in `dir` that says something? The group's log and its snapshots are such files.
@@ -107,6 +136,8 @@ mod tests {
         assert_eq!(look(dir.path()), Ok(Store::Empty), "an account without streams");
         fs::create_dir(dir.path().join("jetstream/$G/streams/ORDERS")).unwrap();
         assert_eq!(look(dir.path()), Ok(Store::Standalone));
+        let found = streams(dir.path()).unwrap();
+        assert_eq!(found, [("$G".to_owned(), ["ORDERS".to_owned()].into())].into());
         let log = dir.path().join(META).join("msgs");
         fs::create_dir_all(&log).unwrap();
         fs::write(log.join("1.blk"), "").unwrap();

@@ -11,6 +11,7 @@ mod register;
 mod restart;
 mod run;
 mod status;
+mod take_over;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -109,6 +110,9 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         }
         Command::Restart { wait, common } => restart::run(&settings, common, *wait),
         Command::Leave { force, common } => leave::run(&settings, common, *force),
+        Command::TakeOver { leave_behind, common } => {
+            take_over::run(&settings, common, environment, leave_behind)
+        }
         Command::Status { wait, common } => status::run(&settings, common, *wait),
     };
     result.unwrap_or_else(|failure| {

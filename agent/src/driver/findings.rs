@@ -143,7 +143,10 @@ fn jetstream(sources: &Sources<'_>) -> Finding {
         Some(Reason::JetstreamNoLeader) => witness_ill(sources)
             .filter(|fault| fault.reason != Reason::WitnessDown)
             .or_else(|| quorum_lost(sources)),
-        None => leaving(sources).or_else(|| suspects(sources)).or_else(|| witness_ill(sources)),
+        None => leaving(sources)
+            .or_else(|| fault_of(sources, StepName::TakeOver))
+            .or_else(|| suspects(sources))
+            .or_else(|| witness_ill(sources)),
         Some(_) => None,
     };
     // An old follower may count members that are no more; the leader knows.

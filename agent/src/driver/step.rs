@@ -26,6 +26,8 @@ pub enum StepName {
     Firewall,
     /// Nobody leaves the forest, or it goes on.
     Leave,
+    /// No standalone store is being taken over.
+    TakeOver,
     /// The witness runs where and as long as it is needed.
     Witness,
     /// The engine is wanted as it should be.
@@ -34,7 +36,7 @@ pub enum StepName {
 
 impl StepName {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Address,
         Self::Share,
         Self::NodeInfo,
@@ -44,6 +46,7 @@ impl StepName {
         Self::Registry,
         Self::Firewall,
         Self::Leave,
+        Self::TakeOver,
         Self::Witness,
         Self::Engine,
     ];
@@ -61,6 +64,7 @@ impl StepName {
             Self::Registry => "registry",
             Self::Firewall => "firewall",
             Self::Leave => "leave",
+            Self::TakeOver => "take_over",
             Self::Witness => "witness",
             Self::Engine => "engine",
         }
@@ -78,7 +82,8 @@ impl StepName {
             | Self::DataDir
             | Self::Binaries
             | Self::Firewall
-            | Self::Leave => &[],
+            | Self::Leave
+            | Self::TakeOver => &[],
             Self::Secrets => &[Self::Share],
             Self::Registry => &[Self::Address, Self::Share],
             Self::Witness => &[Self::Address],

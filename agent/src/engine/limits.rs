@@ -88,7 +88,11 @@ fn memory() -> u64 {
     info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
-fn free_space(data_dir: &Path) -> Result<u64, Fault> {
+/// Bytes free where `data_dir` lies.
+///
+/// # Errors
+/// [`Reason::DataDir`] where that cannot be told.
+pub fn free_space(data_dir: &Path) -> Result<u64, Fault> {
     let stat = rustix::fs::statvfs(data_dir).map_err(|err| {
         let message = format!("cannot tell the free space of {}: {err}", data_dir.display());
         Fault::new(Reason::DataDir, message)

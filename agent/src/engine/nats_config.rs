@@ -185,7 +185,7 @@ impl Text {
 }
 
 /// `bytes` as a quoted string of nats-server's configuration.
-fn quote(bytes: &[u8]) -> String {
+pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut quoted = String::from("\"");
     for byte in bytes {
         match byte {

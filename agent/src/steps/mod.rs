@@ -12,6 +12,7 @@ mod queue;
 mod registry;
 mod secrets;
 mod share;
+mod take_over;
 mod witness;
 
 use std::ffi::OsStr;
@@ -37,6 +38,7 @@ pub use queue::path as queue_of;
 pub use registry::{Claimed, Registrar, RegistryStep, read_fault};
 pub use secrets::{SecretsKeeper, SecretsStep, kept as kept_secrets};
 pub use share::DirStep;
+pub use take_over::TakeOverStep;
 pub use witness::WitnessStep;
 
 /// Steps in their order.
@@ -73,6 +75,7 @@ pub fn all(
         (StepName::Registry, Arc::new(RegistryStep::new(registrar, kept))),
         (StepName::Firewall, Arc::new(firewall)),
         (StepName::Leave, Arc::new(leave)),
+        (StepName::TakeOver, Arc::new(TakeOverStep::new(settings))),
         (StepName::Witness, Arc::new(witness)),
         (StepName::Engine, Arc::new(engine)),
     ];

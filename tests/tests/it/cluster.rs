@@ -5,6 +5,7 @@ pub(crate) mod chaos;
 mod faults;
 pub(crate) mod growth;
 mod leave;
+mod take_over;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::time::timeout;
@@ -48,6 +49,18 @@ impl Api {
             Ok(Err(err)) => Err(failed(chain(&err))),
             Err(_) => Err(failed(format!("no answer within {} ms", deadline.as_millis()))),
         }
+    }
+
+    /// By a client that is connected to `at`.
+    #[must_use]
+    pub fn of(client: Client, at: SocketAddr) -> Self {
+        Self { client, at }
+    }
+
+    /// Its client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Every stream there is.
@@ -130,19 +143,53 @@ impl Api {
     /// # Errors
     /// No answer, or a refusal in the server's words.
     pub async fn ask(&self, subject: &str, body: &Value) -> Result<Value, Unanswered> {
-        let subject = format!("$JS.API.{subject}");
-        let failed = |why| Unanswered { what: format!("{subject} at nats://{}", self.at), why };
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let asked = timeout(ANSWER, self.client.request(subject.clone(), body.into())).await;
-        let message = asked
-            .map_err(|_| failed(format!("no answer within {} s", ANSWER.as_secs())))?
-            .map_err(|err| failed(chain(&err)))?;
-        let reply: Value = serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))?;
+        self.request(&format!("$JS.API.{subject}"), body.into(), ANSWER).await
+    }
+
+    /// Sends `payload` to `subject`.
+    ///
+    /// # Errors
+    /// No answer within `deadline`, or a refusal in the server's words.
+    pub async fn request(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<Value, Unanswered> {
+        let reply = self.answer(subject, payload, deadline).await?;
         match reply.get("error") {
             Some(error) if !error.is_null() => {
-                Err(failed(error.get("description").and_then(Value::as_str).unwrap_or("refused").to_owned()))
+                let why = error.get("description").and_then(Value::as_str).unwrap_or("refused").to_owned();
+                Err(Unanswered { what: self.what(subject), why })
             }
             _ => Ok(reply),
         }
+    }
+
+    fn what(&self, subject: &str) -> String {
+        format!("{subject} at nats://{}", self.at)
+    }
+
+    /// The same, a refusal being an answer too.
+    ///
+    /// # Errors
+    /// No answer within `deadline`.
+    pub async fn answer(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<Value, Unanswered> {
+        let failed = |why| Unanswered { what: self.what(subject), why };
+        let asked = timeout(deadline, self.client.request(subject.to_owned(), payload)).await;
+        let message = asked
+            .map_err(|_| failed(format!("no answer within {} s", deadline.as_secs())))?
+            .map_err(|err| failed(chain(&err)))?;
+        // A part of something larger is answered by nothing.
+        if message.payload.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&message.payload).map_err(|err| failed(err.to_string()))
     }
 }

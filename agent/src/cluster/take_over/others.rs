@@ -39,9 +39,11 @@ fn look(pid: u32, real: &Path, named: &Path) -> Option<Other> {
     is_it.then(|| Other { pid, command: words.collect::<Vec<_>>().join(" ") })
 }
 
+/// Who has but a directory open, looks: the agent does.
 fn has_open(proc: &Path, dir: &Path) -> bool {
     let open = fs::read_dir(proc.join("fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|path| path.starts_with(dir))
+    open.filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|path| path.starts_with(dir) && path.is_file())
 }
 
 /// The text of the configuration that a server was started with.

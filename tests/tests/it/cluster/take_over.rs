@@ -272,10 +272,13 @@ fn a_take_over_that_is_killed_at_any_moment_goes_on_when_asked_again() {
             let within = if random.random() { 700 } else { 12_000 };
             let wait = Duration::from_millis(random.random_range(0..within));
             let mut command = old.command(&["take-over"]);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             moment(wait);
             child.kill().unwrap();
-            let ended = child.wait().unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_ne!(output.status.code(), Some(1), "only a kill ends it: {said}");
+            let ended = output.status;
             let journal = fs::read(old.path("state/take-over.json")).unwrap_or_default();
             let journal: Value = serde_json::from_slice(&journal).unwrap_or_default();
             told.push(format!("killed after {} ms, {} ({ended})", wait.as_millis(), journal["stage"]));

@@ -57,10 +57,10 @@ impl Splitter {
 }
 
 /// `line` as text of one line: what is not UTF-8 replaced, control characters escaped, so that no child can
-/// steer a terminal or forge a line of the log.
+/// steer a terminal or forge a line of the log; passwords in URLs masked, for nats-server names routes with theirs.
 pub(super) fn printable(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = String::from_utf8_lossy(line);
+    let text = masked(&String::from_utf8_lossy(line));
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
         if char.is_control() && char != '\t' {
@@ -70,6 +70,39 @@ pub(super) fn printable(line: &[u8]) -> String {
         }
     }
     shown
+}
+
+/// `text` with `***` for the password in every `scheme://user:password@host`.
+fn masked(text: &str) -> String {
+    const SCHEME_END: &str = "://";
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(SCHEME_END) {
+        let (before, url) = rest.split_at(at + SCHEME_END.len());
+        shown.push_str(before);
+        let authority = url.find(|char: char| char.is_whitespace() || "/\"'<>,".contains(char));
+        let authority = &url[..authority.unwrap_or(url.len())];
+        let (login, has_password) = match authority.rfind('@') {
+            Some(at) => (&authority[..at], true),
+            // A line that was cut off before the host may end with a part of a password.
+            None => (authority, authority.len() == url.len()),
+        };
+        match login.split_once(':') {
+            Some((user, rest)) if has_password && (login != authority || !is_port(rest)) => {
+                shown.push_str(user);
+                shown.push_str(":***");
+            }
+            _ => shown.push_str(login),
+        }
+        rest = &url[login.len()..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Is this, after a host and a colon, a port, or the rest of an IPv6 address with its port?
+fn is_port(text: &str) -> bool {
+    text.chars().all(|char| char.is_ascii_hexdigit() || ":]".contains(char)) && text.len() <= 45
 }
 
 #[cfg(test)]
@@ -112,6 +145,23 @@ mod tests {
         splitter.feed(b"rest\nwhole\npart", |line| lines.push(line.to_vec()));
         assert_eq!(lines, [b"whole"]);
         assert_eq!(splitter.pending(), 4);
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked_and_nothing_else() {
+        for (line, shown) in [
+            (
+                "Removed route nats://forest:s3cret@[fd00::1]:6222",
+                "Removed route nats://forest:***@[fd00::1]:6222",
+            ),
+            ("\"nats://a:b@h:1\", \"nats://c:d:e@h:2\"", "\"nats://a:***@h:1\", \"nats://c:***@h:2\""),
+            ("nats://user@host:1 http://[::1]:8222/varz", "nats://user@host:1 http://[::1]:8222/varz"),
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+            ("cut off: nats://forest:s3cr", "cut off: nats://forest:***"),
+            ("12:30 :// a:b@c", "12:30 :// a:b@c"),
+        ] {
+            assert_eq!(printable(line.as_bytes()), shown);
+        }
     }
 
     #[test]

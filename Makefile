@@ -27,9 +27,10 @@ forests: tools ## of these the tests of whole forests alone: growing, founding, 
 	cargo build -q --locked --workspace --bins
 	$(NATS) $(THREADS) cargo test --locked -p forest-tests --test it -- $(FORESTS)
 
-chaos: tools ## twenty forests planted at one moment, fifty that grow under kill -9, each with its seed
+CHAOS = cluster::chaos that_is_killed
+chaos: tools ## twenty forests planted at one moment, fifty that grow, thirty each that shrink, are taken over, upgraded: under kill -9
 	cargo build -q --locked --workspace --bins
-	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture cluster::chaos
+	$(NATS) $(THREADS) FOREST_CHAOS=long cargo test --locked -p forest-tests --test it -- --nocapture $(CHAOS)
 
 leave: tools ## forests that get smaller: under load, killed, after a death (minutes each)
 	cargo build -q --locked --workspace --bins

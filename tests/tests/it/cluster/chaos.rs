@@ -19,11 +19,20 @@ use super::Forest;
 use super::growth::{config, numbers, raise};
 
 /// Plays `short` rounds, or `long` where that is asked for; versions of the server take turns.
-pub(crate) fn rounds(what: &str, (short, long): (u64, u64), mut round: impl FnMut(u64, &Path) -> String) {
+pub(crate) fn rounds(what: &str, counts: (u64, u64), round: impl FnMut(u64, &Path) -> String) {
+    rounds_with(what, counts, &nats::servers(), round);
+}
+
+/// The same, with these servers in turn.
+pub(crate) fn rounds_with(
+    what: &str,
+    (short, long): (u64, u64),
+    servers: &[PathBuf],
+    mut round: impl FnMut(u64, &Path) -> String,
+) {
     let setting = |name: &str| std::env::var(name).unwrap_or_default();
     let first = setting("FOREST_CHAOS_SEED").parse().unwrap_or(1);
     let count = if setting("FOREST_CHAOS") == "long" { long } else { short };
-    let servers: Vec<PathBuf> = nats::servers();
     for seed in first..first + count {
         let server = &servers[usize::try_from(seed).unwrap() % servers.len()];
         let name = server.file_name().unwrap().to_string_lossy().into_owned();

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::{Laptop, names};
-use crate::cluster::chaos::rounds;
+use crate::cluster::chaos::{rounds, rounds_with};
 use crate::cluster::growth::numbers;
 
 impl Laptop {
@@ -150,12 +150,45 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
     assert_eq!(laptop.processes(), []);
 }
 
+#[test]
+fn a_shrink_that_is_killed_again_and_again_is_finished_when_asked_again() {
+    rounds_with("a shrink", (3, 30), &[nats::server()], |seed, _| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let laptop = Laptop::new();
+        laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+        laptop.members("grove");
+        let clients = laptop.addresses("grove", 4222);
+        let client = Client::connect(&clients);
+        orders(&client);
+        let publisher = Publisher::start(clients, "orders.new");
+        let leaver = format!("grove-node-{}", random.random_range(1..4));
+        let mut told = vec![format!("{leaver} leaves")];
+        for _ in 0..random.random_range(1..4) {
+            let mut command = laptop.start(&["shrink", "grove", &leaver]);
+            let wait = Duration::from_millis(random.random_range(0..6000));
+            moment(wait);
+            let _ = command.kill();
+            told.push(format!("killed after {} ms", wait.as_millis()));
+        }
+        let (code, end) = laptop.run(&["shrink", "grove", &leaver]);
+        // It may have been quicker than its last end.
+        assert!(code == Some(0) || end["error"]["reason"] == "node_unknown", "{end:#}");
+        laptop.well("grove", 2);
+        let published = publisher.stop();
+        none_lost(&client, &published.acknowledged);
+        laptop.done(&["teardown", "grove"]);
+        assert_eq!(laptop.processes(), []);
+        let (count, gap) = (published.acknowledged.len(), published.longest_gap);
+        format!("{}; {count} acknowledged, none lost, longest gap {gap:.1?}", told.join(", "))
+    });
+}
+
 /// Each round: the command is killed three times, and so is a server of a node; asked again, it comes to its end.
 #[test]
 fn an_upgrade_that_is_killed_again_and_again_is_finished_when_asked_again() {
     let servers = nats::servers();
     let [new, old] = &servers[..] else { panic!("two versions are needed: run make tools") };
-    rounds("an upgrade", (1, 30), |seed, _| {
+    rounds("an upgrade", (3, 30), |seed, _| {
         let mut random = StdRng::seed_from_u64(seed);
         let mut laptop = Laptop::new();
         laptop.engine.clone_from(old);

@@ -6,18 +6,19 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use forest_tests::client::{Client, Publisher};
+use forest_tests::nats;
 use forest_tests::wait::{moment, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::Forest;
-use super::super::chaos::{Victim, kill, rounds};
+use super::super::chaos::{Victim, kill, rounds_with};
 use super::super::growth::{config, numbers};
 
+/// With the newest server: one of 2.9 may move the only copy of a stream to and fro for ever (1 of 29 rounds).
 #[test]
-#[ignore = "takes minutes: make leave"]
 fn a_leave_that_is_killed_at_any_moment_comes_to_its_end() {
-    rounds("a node leaves", (3, 30), |seed, server| {
+    rounds_with("a node leaves", (3, 30), &[nats::server()], |seed, server| {
         let mut random = StdRng::seed_from_u64(seed);
         let count = random.random_range(2..4);
         let leaver = random.random_range(0..count);

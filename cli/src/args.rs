@@ -136,7 +136,7 @@ pub struct Plant {
 /// `--timeout`
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Timeout {
-    /// Wait this long for the nodes to be healthy: 60, and 900 for machines of a provider
+    /// Wait this long for the nodes to be healthy: 60; of machines of a provider, 900 for new ones, 300 for each upgrade
     #[arg(long = "timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: Option<u64>,
 }
@@ -146,6 +146,12 @@ impl Timeout {
     #[must_use]
     pub fn local(self) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(60))
+    }
+
+    /// Programs are fetched, clients let go, a server restarted.
+    #[must_use]
+    pub fn restart(self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(300))
     }
 
     /// New machines boot, fetch, and join one after the other.

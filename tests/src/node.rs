@@ -224,7 +224,9 @@ impl Node {
         self.command_of(&agent_binary(), args)
     }
 
-    fn command_of(&self, binary: &Path, args: &[&str]) -> Command {
+    /// The same of the agent at `binary`.
+    #[must_use]
+    pub fn command_of(&self, binary: &Path, args: &[&str]) -> Command {
         let mut command = match &self.host {
             None => Command::new(binary),
             Some(host) => {

@@ -12,6 +12,7 @@ mod restart;
 mod run;
 mod status;
 mod take_over;
+mod upgrade;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -113,6 +114,7 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         Command::TakeOver { leave_behind, common } => {
             take_over::run(&settings, common, environment, leave_behind)
         }
+        Command::Upgrade { newer, common } => upgrade::run(&settings, common, environment, newer),
         Command::Status { wait, common } => status::run(&settings, common, *wait),
     };
     result.unwrap_or_else(|failure| {

@@ -31,7 +31,7 @@ pub(super) fn run(settings: &Settings, common: &Common, limit: Duration) -> Comm
     Ok(ExitCode::SUCCESS)
 }
 
-async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, Failure> {
+pub(super) async fn restart(settings: &Settings, limit: Duration) -> Result<HealthReport, Failure> {
     let file = RestartFile::new(settings);
     let until = Instant::now() + limit;
     let mut before = status::ask(settings).await?;

@@ -26,6 +26,12 @@ impl Architecture {
         }
     }
 
+    /// The one that compilers call so.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::X86, Self::Arm].into_iter().find(|architecture| architecture.name() == name)
+    }
+
     /// What compilers call it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -15,7 +15,7 @@ use super::labels::rules;
 use super::offers::Offer;
 use super::plan::{PublicKey, Wish};
 use super::raise::Raising;
-use super::record::{self, Change, Plan, Programs, Request, Shelved, Worker};
+use super::record::{self, Change, Plan, Request, Shelved, Worker};
 use crate::failure::Failure;
 use crate::hetzner::Hetzner;
 use crate::hetzner::wire::Server;
@@ -145,7 +145,7 @@ impl Cloud<'_> {
         drop_keys(self.api).await?;
         self.ledger.update(&mut |registry| Ok(record::clear(registry, forest, Timestamp::now())))?;
         self.ledger.forget_secrets(forest)?;
-        let files: Vec<Shelved> = plan.programs.iter().flat_map(|programs| programs.all().cloned()).collect();
+        let files = plan.files();
         self.ledger.update(&mut |registry| {
             let next = remove_forest(registry, forest, Timestamp::now());
             self.ledger.sweep(next.as_ref().unwrap_or(registry), &files);
@@ -155,7 +155,7 @@ impl Cloud<'_> {
 
     /// Takes those programs of the plan away that no forest runs.
     fn sweep(&self, plan: &Plan) -> Result<(), Failure> {
-        let files: Vec<Shelved> = plan.programs.iter().flat_map(Programs::all).cloned().collect();
+        let files = plan.files();
         self.ledger.update(&mut |registry| {
             self.ledger.sweep(registry, &files);
             Ok(None)

@@ -34,3 +34,4 @@ pub mod shrink;
 pub mod site;
 pub mod ssh;
 pub mod told;
+pub mod upgrade;

@@ -204,7 +204,10 @@ impl Site {
     }
 
     /// Puts those programs onto the share that are not there, whole.
-    async fn upload(
+    ///
+    /// # Errors
+    /// [`Failure`] naming the program that this laptop lacks, or what the share refused.
+    pub async fn upload(
         &self,
         programs: &Programs,
         supplies: Option<&Supplies>,

@@ -36,6 +36,8 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     File(PathBuf),
+    /// It lies there already.
+    Share,
     Url(Download),
 }
 
@@ -105,6 +107,31 @@ impl Supplies {
         Ok(Self { kind, agent, engine: program, witness, wanted })
     }
 
+    /// Those that are to take the place of `before`: these files, checked, and the rest as it was.
+    ///
+    /// # Errors
+    /// [`Failure`] naming what does not run on such machines.
+    pub fn newer(
+        before: &Programs,
+        agent: Option<&Path>,
+        engine: Option<&Path>,
+        wanted: Wanted,
+    ) -> Result<Self, Failure> {
+        let program = |name, file: Option<&Path>, by, known: &Shelved| match file {
+            Some(file) => Program::of_file(name, named(file, by)?, &wanted),
+            // It lies on the share already.
+            None => Ok(Program::known(name, known)),
+        };
+        let kind = before.engine_kind;
+        Ok(Self {
+            kind,
+            agent: program("forest-agent", agent, "--agent", &before.agent)?,
+            engine: program(program_name(kind), engine, "--engine", &before.engine)?,
+            witness: before.witness.as_ref().map(|known| Program::known("nats-server", known)),
+            wanted,
+        })
+    }
+
     /// As they are recorded.
     #[must_use]
     pub fn record(&self) -> Programs {
@@ -138,6 +165,10 @@ impl Supplies {
         match (&program.bytes, &program.source) {
             (Some(bytes), _) => Ok(Arc::clone(bytes)),
             (None, Source::File(path)) => read(path).map(Arc::new),
+            (None, Source::Share) => {
+                let message = format!("{} went away from the share", due.file);
+                Err(Failure::new(Reason::ProgramMissing, message))
+            }
             (None, Source::Url(download)) => {
                 let bytes = fetch::fetch(program.name, download, progress).await?;
                 check(program.name, &download.url, &bytes, &self.wanted)?;
@@ -160,6 +191,10 @@ impl Program {
         })
     }
 
+    fn known(name: &'static str, known: &Shelved) -> Self {
+        Self { shelved: known.clone(), bytes: None, source: Source::Share, name }
+    }
+
     fn of_url(name: &'static str, download: &Download, wanted: &Wanted) -> Self {
         let shelved = shelved(name, wanted, &download.sha256.to_ascii_lowercase());
         Self { shelved, bytes: None, source: Source::Url(download.clone()), name }
@@ -170,6 +205,7 @@ impl Program {
     pub fn from(&self) -> String {
         match &self.source {
             Source::File(path) => path.display().to_string(),
+            Source::Share => "the share".to_owned(),
             // The rest of a URL may be a token.
             Source::Url(download) => download.url.split(['?', '#']).next().unwrap_or_default().to_owned(),
         }

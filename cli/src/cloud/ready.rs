@@ -64,8 +64,24 @@ fn not_current(check: &Check) -> Option<impl Iterator<Item = &str>> {
     names.split(';').next().map(|names| names.split(", "))
 }
 
-/// Waits until all nodes are healthy at once, and what is `due` of them is so; for at most `limit`.
+/// Waits until all nodes are healthy at once, and what is `due` of them is so; for at most `limit`. How it ended for
+/// each is shown too.
 pub async fn wait(
+    http: &Http,
+    targets: &[Target],
+    due: &Due,
+    limit: Duration,
+    progress: &mut Progress,
+) -> BTreeMap<NodeId, End> {
+    let ends = look(http, targets, due, limit, progress).await;
+    for (node, end) in &ends {
+        progress.end(node.as_str(), end.why().unwrap_or("ready"));
+    }
+    ends
+}
+
+/// The same, for nodes that are not done with then.
+pub async fn look(
     http: &Http,
     targets: &[Target],
     due: &Due,
@@ -102,9 +118,6 @@ pub async fn wait(
             ends.extend(end.map(|end| (target.node.clone(), end)));
         }
         if ends.len() == targets.len() {
-            for (node, end) in &ends {
-                progress.end(node.as_str(), end.why().unwrap_or("ready"));
-            }
             return ends;
         }
         tokio::time::sleep(LOOK).await;

@@ -47,6 +47,12 @@ pub struct Plan {
     /// What its nodes run.
     #[serde(default)]
     pub programs: Option<Programs>,
+    /// The node that is being given these programs; `None`: all have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrading: Option<NodeId>,
+    /// Programs that some of its nodes may run still, while others are given newer ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<Shelved>,
     /// When nodes were added last, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grown_at: Option<String>,
@@ -157,6 +163,16 @@ impl Plan {
         ours.then(|| Self::deserialize(Value::Object(record.clone())).ok()).flatten()
     }
 
+    /// Its programs on the share, each once.
+    #[must_use]
+    pub fn files(&self) -> Vec<Shelved> {
+        let mut files: Vec<Shelved> = self.older.clone();
+        files.extend(self.programs.iter().flat_map(Programs::all).cloned());
+        files.sort_by(|one, other| one.file.cmp(&other.file));
+        files.dedup();
+        files
+    }
+
     /// The mark on everything of it.
     #[must_use]
     pub fn mark(&self, forest: &ForestId) -> Mark {
@@ -227,6 +243,8 @@ pub fn plant(
                 members: Vec::new(),
                 pending: Vec::new(),
                 programs: None,
+                upgrading: None,
+                older: Vec::new(),
                 grown_at: None,
             };
             plan.add(forest, usize::from(request.count), worker)?;
@@ -322,6 +340,28 @@ pub fn settle(
     edit_forest(registry, forest, now, |record| plan.write(record))
 }
 
+/// The registry in which the forest's nodes run these programs, and `node` is being given them; `None`: all have them.
+#[must_use]
+pub fn equip(
+    registry: &Registry,
+    forest: &ForestId,
+    programs: &Programs,
+    node: Option<&NodeId>,
+    now: Timestamp,
+) -> Option<Registry> {
+    let before = live(registry, forest).ok()?;
+    let mut older = if node.is_some() { before.files() } else { Vec::new() };
+    older.retain(|file| programs.all().all(|newer| newer.file != file.file));
+    let plan = Plan { programs: Some(programs.clone()), upgrading: node.cloned(), older, ..before };
+    edit_forest(registry, forest, now, |record| {
+        // Written only where there are some.
+        for key in ["upgrading", "older"] {
+            record.shift_remove(key);
+        }
+        plan.write(record);
+    })
+}
+
 /// The registry in which `node` is no member any more; `None` where it was none.
 #[must_use]
 pub fn shrink(registry: &Registry, forest: &ForestId, node: &NodeId, now: Timestamp) -> Option<Registry> {
@@ -369,7 +409,7 @@ pub fn drop_entries(
 pub fn unused(registry: &Registry, files: &[Shelved]) -> Vec<Shelved> {
     let forests = registry.forest_names().into_iter().filter_map(|name| name.parse::<ForestId>().ok());
     let plans: Vec<Plan> = forests.filter_map(|forest| Plan::find(registry, &forest)).collect();
-    let used: Vec<&Shelved> = plans.iter().flat_map(|plan| &plan.programs).flat_map(Programs::all).collect();
+    let used: Vec<Shelved> = plans.iter().flat_map(Plan::files).collect();
     files.iter().filter(|file| !used.iter().any(|used| used.file == file.file)).cloned().collect()
 }
 

@@ -13,15 +13,13 @@ use super::fell::discard;
 use super::record::{self, Plan};
 use super::seen::Seen;
 use super::site::Site;
-use super::ssh::Ssh;
+use super::ssh::{AGENT, Ssh};
 use crate::agent::{self, At};
 use crate::failure::Failure;
 use crate::probe::Target;
 use crate::progress::Progress;
 use crate::shrinking::Shrunk;
 
-/// The agent on a node.
-const AGENT: &str = "/usr/local/bin/forest-agent";
 /// So long the provider may take to delete a machine.
 const DELETING: Duration = Duration::from_secs(300);
 

@@ -12,6 +12,9 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::files;
 
+/// The agent on a node.
+pub const AGENT: &str = "/usr/local/bin/forest-agent";
+
 /// Who logs in: Hetzner's images have no other.
 const USER: &str = "root";
 

@@ -73,7 +73,10 @@ impl Telling<'_> {
 }
 
 /// A program as nodes find it on the share.
-fn mounted(program: &Shelved) -> Result<Download, Failure> {
+///
+/// # Errors
+/// [`Failure`] where its record is damaged.
+pub fn mounted(program: &Shelved) -> Result<Download, Failure> {
     let url = format!("file://{MOUNTPOINT}/{BIN}/{}", program.file);
     download(Url::parse(&url).map_err(|err| refused(&err.to_string()))?, program)
 }

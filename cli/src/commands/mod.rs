@@ -39,9 +39,13 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
             Resolved::Local(local, forest) => grow::run(&local, &forest, &args, ui).await,
             Resolved::Remote(there) => cloud::grow::run(&there, &args, named, env, ui).await,
         },
+        Command::Upgrade(args) if args.agent.is_none() && args.engine.is_none() => {
+            let message = "say what to upgrade: --agent FILE, --engine FILE, or both";
+            Err(Failure::new(Reason::Usage, message))
+        }
         Command::Upgrade(args) => match resolve(&args.forest)? {
             Resolved::Local(local, forest) => upgrade::run(&local, &forest, &args, ui).await,
-            Resolved::Remote(_) => Err(on_the_node(&args.forest, "upgrades", "restart")),
+            Resolved::Remote(there) => cloud::upgrade::run(&there, &args, named, env, ui).await,
         },
         Command::RotateSecrets(args) => match resolve(&args.forest)? {
             Resolved::Local(local, forest) => rotate::local(&local, &forest, &args, ui).await,
@@ -71,15 +75,6 @@ pub async fn run(cli: Cli, env: &Environment, ui: &Ui) -> Result<Done, Failure> 
         Command::Completions { shell } => completions(shell),
         Command::Detach { .. } => Err(Failure::new(Reason::Usage, "detach stands at main alone")),
     }
-}
-
-/// What this version does for forests on this machine alone.
-fn on_the_node(forest: &str, does: &str, command: &str) -> Failure {
-    let message = format!(
-        "this version {does} forests on this machine alone, and {forest} is elsewhere: run `forest-agent {command}` on the \
-         node itself"
-    );
-    Failure::new(Reason::NotSupported, message)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {

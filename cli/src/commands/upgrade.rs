@@ -1,7 +1,5 @@
 //! `morpheus upgrade`
 
-use forest_core::reason::Reason;
-
 use super::plant;
 use crate::args::Upgrade;
 use crate::failure::Failure;
@@ -12,10 +10,6 @@ use crate::report::{ActionReport, NodeAction};
 use crate::ui::{Done, Ui, counted};
 
 pub(super) async fn run(local: &Local, forest: &Forest, args: &Upgrade, ui: &Ui) -> Result<Done, Failure> {
-    if args.agent.is_none() && args.engine.is_none() {
-        let message = "say what to upgrade: --agent FILE, --engine FILE, or both";
-        return Err(Failure::new(Reason::Usage, message));
-    }
     let agent = args.agent.as_ref().map(|path| programs::given(path, "--agent")).transpose()?;
     let engine = args.engine.as_ref().map(|path| programs::given(path, "--engine")).transpose()?;
     let wanted = |before: &Programs| Programs {
@@ -26,9 +20,13 @@ pub(super) async fn run(local: &Local, forest: &Forest, args: &Upgrade, ui: &Ui)
     };
     let limit = args.timeout.local();
     let fates = local.upgrade(&forest.id, &wanted, limit, &mut ui.progress()).await?;
-    let all = forest.plan.members.len();
+    Ok(done(args, &fates, forest.plan.members.len()))
+}
+
+/// What is said of it. `all`: how many nodes the forest has.
+pub(super) fn done(args: &Upgrade, fates: &[Fate], all: usize) -> Done {
     let problem = fates.iter().find_map(|(node, _, end)| {
-        Some(stopped(&args.forest, node.as_str(), end.as_ref().err()?, &fates, all))
+        Some(stopped(&args.forest, node.as_str(), end.as_ref().err()?, fates, all))
     });
     let report = ActionReport {
         forest_id: args.forest.clone(),
@@ -44,7 +42,7 @@ pub(super) async fn run(local: &Local, forest: &Forest, args: &Upgrade, ui: &Ui)
         error: problem.as_ref().map(Failure::json),
         plan: None,
     };
-    Ok(Done::new(super::json(&report), plant::nodes(&report)).with_problem(problem))
+    Done::new(super::json(&report), plant::nodes(&report)).with_problem(problem)
 }
 
 /// Where it stopped, and how to go on.

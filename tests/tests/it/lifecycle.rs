@@ -1,18 +1,24 @@
 //! The life of an agent: killed, executed anew, refused beside another, stopped.
 
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
+use forest_tests::bounded;
 use forest_tests::node::{agent_binary, node};
+use forest_tests::schema::check;
 use forest_tests::wait::{moment, until, until_value};
 use forest_tests::{http, nats, process, programs};
 use rustix::process::Signal;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 #[test]
 fn a_node_converges_with_every_server_there_is() {
     for server in nats::servers() {
         let mut grove = node("grove-node-1", &server).start();
-        let ready = |health: &serde_json::Value| health["status"] == "pass" && health["step"] == "ready";
+        let ready = |health: &Value| health["status"] == "pass" && health["step"] == "ready";
         let health = until_value("it is ready", || grove.health(), ready);
         assert_eq!(health["engine"]["kind"], "nats-server");
         assert!(server.display().to_string().contains("debian") || health["engine"]["version"] == "2.15.1");
@@ -87,6 +93,70 @@ fn hup_puts_a_newer_agent_in_place_and_the_engine_does_not_notice() {
     grove.until_pass();
     assert_eq!(grove.stop(), Some(0));
     assert_eq!(grove.processes(), []);
+}
+
+#[test]
+fn newer_programs_are_fetched_and_gone_over_to() {
+    let servers = nats::servers();
+    let [new, old] = &servers[..] else { panic!("two versions are needed: run make tools") };
+    let sha256 = |path: &Path| {
+        let digest = Sha256::digest(fs::read(path).unwrap());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let url = |path: &Path| format!("file://{}", path.display());
+    let mut grove = node("grove-node-1", Path::new("ENGINE")).prepare();
+    let (engine, agent, newer) = (grove.path("nats-server"), grove.path("forest-agent"), grove.path("newer"));
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    let download = format!(
+        "{}\n  # fetched\n  download: {{ url: \"{}\", sha256: {} }}",
+        engine.display(),
+        url(old),
+        sha256(old)
+    );
+    fs::write(grove.path("agent.yaml"), config.replace("ENGINE", &download)).unwrap();
+    programs::copy(&agent_binary(), &agent);
+    programs::copy(&agent_binary(), &newer);
+    fs::OpenOptions::new().append(true).open(&newer).unwrap().write_all(b"newer").unwrap();
+    grove.start_with(&agent);
+    let before = grove.until_pass();
+    let upgrade = |args: &[&str]| {
+        let output = bounded::output(
+            grove.command_of(&agent, &[&["upgrade", "--json"], args].concat()).env("PATH", ""),
+        );
+        let told =
+            serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|err| panic!("{err}: {output:?}"));
+        (output.status.code(), told)
+    };
+    let (new_engine, new_engine_sha256) = (url(new), sha256(new));
+    let engine_args = ["--engine", &new_engine, "--engine-sha256", &new_engine_sha256];
+    let (newer_agent, newer_sha256) = (url(&newer), sha256(&newer));
+    let agent_args = ["--agent", &newer_agent, "--agent-sha256", &newer_sha256];
+    // What is another file than was said, or no agent, changes nothing.
+    let wrong = ["--agent", &newer_agent, "--agent-sha256", &new_engine_sha256];
+    assert_eq!(upgrade(&wrong).1["error"]["reason"], "download_sha256");
+    let wrong = ["--agent", &new_engine, "--agent-sha256", &new_engine_sha256];
+    assert_eq!(upgrade(&wrong).1["error"]["reason"], "agent_start");
+    assert_eq!(sha256(&agent), sha256(&agent_binary()));
+    let (code, told) = upgrade(&agent_args);
+    assert_eq!(code, Some(0), "{told:#}");
+    check("upgrade", &told);
+    assert_eq!(told["pid"], before["engine"]["pid"], "the engine did not notice");
+    assert_eq!(fs::read_link(format!("/proc/{}/exe", grove.agent_pid())).unwrap(), agent);
+    assert_eq!(sha256(&agent), newer_sha256);
+    let (code, told) = upgrade(&[&agent_args[..], &engine_args[..]].concat());
+    assert_eq!(code, Some(0), "{told:#}");
+    check("upgrade", &told);
+    assert!(
+        told["pid"] != before["engine"]["pid"] && told["version"] != before["engine"]["version"],
+        "{told:#}"
+    );
+    let config = fs::read_to_string(grove.path("agent.yaml")).unwrap();
+    assert!(
+        config.contains("# fetched") && config.contains(&new_engine) && !config.contains(&sha256(old)),
+        "{config}"
+    );
+    assert_eq!(upgrade(&engine_args).1, told, "nothing is left to be done");
+    assert_eq!(grove.stop(), Some(0));
 }
 
 /// The signals that a process's main thread has blocked, as bits.
@@ -168,7 +238,7 @@ fn a_config_that_the_running_engine_does_not_fit_is_said_after_a_reload() {
     grove.until_reason("nats:server", "nats_unreachable");
     let engine_step = || {
         let check = grove.run(&["check", "--json"]);
-        let answer: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+        let answer: Value = serde_json::from_slice(&check.stdout).unwrap();
         answer["steps"].as_array().unwrap().iter().find(|step| step["name"] == "engine").unwrap().clone()
     };
     until_value("the worst of the fatal checks is told", engine_step, |step| {
@@ -194,8 +264,7 @@ fn a_removed_node_stops_its_engine_whatever_else_does_not_stand() {
     fs::create_dir(grove.path("node-info.json")).unwrap();
     let check = grove.until_reason("engine:process", "node_info_write");
     assert_eq!(check["status"], "warn", "the engine goes on");
-    let mut json: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(&grove.registry).unwrap()).unwrap();
+    let mut json: Value = serde_json::from_str(&fs::read_to_string(&grove.registry).unwrap()).unwrap();
     json["forests"]["grove"]["removed"]["grove-node-1"] = "2026-11-22T20:16:55Z".into();
     fs::write(&grove.registry, json.to_string()).unwrap();
     let check = grove.until_reason("engine:process", "removed");

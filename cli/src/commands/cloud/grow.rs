@@ -229,6 +229,8 @@ mod tests {
             members: Vec::new(),
             pending: Vec::new(),
             programs: None,
+            upgrading: None,
+            older: Vec::new(),
             grown_at: None,
         };
         let mut report = report::grow("grove", &[], 80.0);

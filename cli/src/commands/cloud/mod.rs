@@ -6,6 +6,7 @@ pub(super) mod logs;
 pub(super) mod plant;
 pub(super) mod shrink;
 pub(super) mod teardown;
+pub(super) mod upgrade;
 
 use forest_core::id::NodeId;
 use forest_core::reason::Reason;

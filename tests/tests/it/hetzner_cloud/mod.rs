@@ -8,6 +8,7 @@ mod killed;
 mod repair;
 mod rotation;
 mod shrink;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::fs;

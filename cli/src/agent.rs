@@ -87,7 +87,12 @@ pub async fn run(
     let status = child.wait().await.map_err(failed)?;
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
     if status.success() {
-        return Ok(value);
+        if value.is_object() {
+            return Ok(value);
+        }
+        let message =
+            format!("{node}: what answered forest-agent {} is no forest-agent", arguments.join(" "));
+        return Err(Failure::new(Reason::AgentUnreachable, message));
     }
     let error = &value["error"];
     let reason = error["reason"].as_str().and_then(Reason::of_code);
@@ -96,9 +101,9 @@ pub async fn run(
     Err(Failure::new(reason, format!("{node}: {message}")))
 }
 
-/// The streams that a `leave` has destroyed, by its JSON.
+/// The streams that a `leave` has destroyed, or that nobody leads after a `forget`, by their JSON.
 #[must_use]
 pub fn lost(told: &Value) -> Vec<String> {
-    let names = told["lost"].as_array().into_iter().flatten();
+    let names = ["lost", "leaderless"].into_iter().filter_map(|key| told[key].as_array()).flatten();
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }

@@ -134,6 +134,9 @@ pub struct ActionReport {
     /// Of a dry run on a provider: which machines, at what price, and what they are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Value>,
+    /// Of a shrinking: streams that were destroyed by force, or that nobody leads since.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// One node of an [`ActionReport`].

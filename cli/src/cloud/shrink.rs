@@ -109,16 +109,17 @@ impl Shrinking<'_> {
             return Err(Failure::new(unreached.reason, message));
         }
         progress.at(node, "it is not reached: another node takes it out");
-        self.forget(target, unreached, progress).await.map(|()| Vec::new())
+        self.forget(target, unreached, progress).await
     }
 
-    /// Another node takes the dead one out; which refuses where that one lives after all.
+    /// Another node takes the dead one out, which refuses where that one lives after all; the streams that nobody leads
+    /// then.
     async fn forget(
         &self,
         dead: &Target,
         unreached: Failure,
         progress: &mut Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let mut last = unreached;
         for other in self.targets.iter().filter(|other| other.node != dead.node) {
             let arguments = ["forget", dead.node.as_str()];
@@ -126,7 +127,7 @@ impl Shrinking<'_> {
                 Err(failure) if [Reason::SshFailed, Reason::AgentUnreachable].contains(&failure.reason) => {
                     last = failure;
                 }
-                ended => return ended.map(drop),
+                ended => return ended.map(|told| agent::lost(&told)),
             }
         }
         let message = format!("no other node of {} could be asked: {}", self.forest, last.message);

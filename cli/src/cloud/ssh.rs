@@ -45,6 +45,9 @@ impl Ssh {
         option("ConnectTimeout=10".to_owned());
         option("ServerAliveInterval=15".to_owned());
         option("StrictHostKeyChecking=accept-new".to_owned());
+        // A connection that the user's own configuration shares may lead to whoever had the address before.
+        option("ControlMaster=no".to_owned());
+        option("ControlPath=none".to_owned());
         // Else the key of one address could not be forgotten.
         option("HashKnownHosts=no".to_owned());
         option(format!("UserKnownHostsFile={}", quoted(&self.known_hosts)));

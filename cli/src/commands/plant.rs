@@ -118,6 +118,7 @@ fn report(forest: &str, plan: &Plan, status: impl Fn(&forest_core::id::NodeId) -
         nodes: nodes.collect(),
         error: None,
         plan: None,
+        lost: Vec::new(),
     }
 }
 

@@ -91,6 +91,7 @@ async fn run(
             .collect(),
         error: end.as_ref().err().map(Failure::json),
         plan: None,
+        lost: Vec::new(),
     };
     Ok(Done::new(super::json(&report), plant::nodes(&report)).with_problem(end.err()))
 }

@@ -39,10 +39,11 @@ pub(super) fn done(args: &Shrink, shrunk: &Shrunk) -> Done {
             .collect(),
         error: problem.as_ref().map(Failure::json),
         plan: None,
+        lost: shrunk.lost.clone(),
     };
     let mut text = plant::nodes(&report);
     if !shrunk.lost.is_empty() {
-        text.push_str(&format!("\ndestroyed by --force: {}", shrunk.lost.join(", ")));
+        text.push_str(&format!("\nlost, or without a leader: {}", shrunk.lost.join(", ")));
     }
     Done::new(super::json(&report), text).with_problem(problem)
 }

@@ -30,6 +30,7 @@ pub(super) async fn run(local: &Local, forest: &Forest, ui: &Ui) -> Result<Done,
             .collect(),
         error: problem.as_ref().map(Failure::json),
         plan: None,
+        lost: Vec::new(),
     };
     let text = match problem {
         None => format!("{name} is gone"),

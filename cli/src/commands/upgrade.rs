@@ -41,6 +41,7 @@ pub(super) fn done(args: &Upgrade, fates: &[Fate], all: usize) -> Done {
             .collect(),
         error: problem.as_ref().map(Failure::json),
         plan: None,
+        lost: Vec::new(),
     };
     Done::new(super::json(&report), plant::nodes(&report)).with_problem(problem)
 }

@@ -62,7 +62,9 @@ impl Local {
             } else if force {
                 let other = self.living(forest, plan, node)?;
                 let at = At::Here(program, &self.layout.node(forest, &other).config());
-                agent::run(&at, &["forget", node.as_str()], node.as_str(), progress).await?;
+                lost.extend(agent::lost(
+                    &agent::run(&at, &["forget", node.as_str()], node.as_str(), progress).await?,
+                ));
             } else {
                 let message = format!(
                     "{node} does not run, so that it cannot leave: start it (morpheus grow {forest} --repair), or give \

@@ -57,6 +57,7 @@ pub(super) fn done(
             "programs": programs.all().map(|program| format!("{BIN}/{}", program.file)).collect::<Vec<_>>(),
             "notes": prepared.notes,
         })),
+        lost: Vec::new(),
     };
     let text = text(site, forest, prepared, &told, &report);
     Ok(Done::new(super::super::json(&report), text))

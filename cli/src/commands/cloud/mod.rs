@@ -120,5 +120,6 @@ pub(super) fn action(
         nodes: nodes.iter().map(node).collect(),
         error: problem.map(Failure::json),
         plan: None,
+        lost: Vec::new(),
     }
 }

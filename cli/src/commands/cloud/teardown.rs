@@ -66,6 +66,7 @@ pub(in super::super) async fn run(
             .collect(),
         error: problem.as_ref().map(Failure::json),
         plan: None,
+        lost: Vec::new(),
     };
     let text = match problem {
         None => format!("{name} is gone"),

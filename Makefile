@@ -9,7 +9,7 @@ NATS = FOREST_TEST_NATS="$$(ls -d $(CURDIR)/.tools/nats-server-* | paste -sd:)"
 FORESTS = cluster:: morpheus:: network:: rogue::
 
 # Most of what the flows do is wait for servers: more of them at once than there are processors.
-THREADS = RUST_TEST_THREADS=3
+THREADS = RUST_TEST_THREADS=4
 
 .PHONY: help demo test forests chaos leave lint fmt doc deny bench cloud tools test-tools build-tools vm
 

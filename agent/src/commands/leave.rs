@@ -13,8 +13,9 @@ use super::output::{explain, print, print_json};
 use super::{CommandResult, Failure, block_on, status};
 use crate::cli::Common;
 use crate::cluster::leave::intent::{Intent, IntentFile, State};
+use crate::fault::Fault;
 use crate::removal::RemovalMarker;
-use crate::settings::Settings;
+use crate::settings::{EngineKind, Settings};
 
 /// Between two looks at what came of it.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,6 +23,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SILENT: Duration = Duration::from_secs(30);
 
 pub(super) fn run(settings: &Settings, common: &Common, force: bool) -> CommandResult {
+    if settings.engine.kind == EngineKind::Nimsforest {
+        let message = "a NimsForest node cannot leave by itself yet: its server takes no orders, and its streams cannot be \
+                       placed";
+        let advice =
+            "move its streams by hand, then stop its agent for good (systemctl disable --now forest-agent)";
+        return Err(Fault::new(Reason::NotSupported, message).advise(advice).into());
+    }
     let file = IntentFile::new(settings);
     let Some(request) = ask(settings, &file, force)? else {
         return Ok(done(common, &already(settings, &file)));

@@ -219,5 +219,12 @@ fn nodes_join_a_lone_one_and_nothing_restarts() {
     assert_eq!(forest.process("witness.conf"), None);
     assert_eq!(forest.ask(1, 8222, "/jsz")["meta_cluster"]["cluster_size"], 3);
     assert_eq!(replicas(&client, "LONE").map(|(_, messages)| messages), Some(1));
+    let refused = forest.nodes[2].run(&["leave", "--json"]);
+    let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(
+        (refused.status.code(), &told["error"]["reason"]),
+        (Some(1), &"not_supported".into()),
+        "{told:#}"
+    );
     forest.stop();
 }

@@ -111,9 +111,7 @@ pub fn run(cli: &Cli, environment: &Environment) -> ExitCode {
         }
         Command::Restart { wait, common } => restart::run(&settings, common, *wait),
         Command::Leave { force, common } => leave::run(&settings, common, *force),
-        Command::TakeOver { leave_behind, common } => {
-            take_over::run(&settings, common, environment, leave_behind)
-        }
+        Command::TakeOver { leave_behind, common } => take_over::run(&settings, common, leave_behind),
         Command::Upgrade { newer, common } => upgrade::run(&settings, common, environment, newer),
         Command::Status { wait, common } => status::run(&settings, common, *wait),
     };

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::output::{explain, print, print_json};
-use super::{CommandResult, Environment, Failure, block_on, status};
+use super::{CommandResult, Failure, block_on, status};
 use crate::cli::Common;
 use crate::cluster::leave::api::Api;
 use crate::cluster::store;
@@ -39,17 +39,16 @@ const CLUSTER: Duration = Duration::from_secs(300);
 /// What was restored in part may come to be whole by itself; consumers follow their stream.
 const SETTLES: Duration = Duration::from_secs(30);
 
-pub(super) fn run(
-    settings: &Settings,
-    common: &Common,
-    environment: &Environment,
-    leave_behind: &[String],
-) -> CommandResult {
+pub(super) fn run(settings: &Settings, common: &Common, leave_behind: &[String]) -> CommandResult {
+    if settings.engine.kind == EngineKind::Nimsforest {
+        let message = "the engine is NimsForest, into whose server nothing is taken over yet";
+        return Err(Fault::new(Reason::NotSupported, message).into());
+    }
     private_dir(&settings.runtime_dir)?;
     private_dir(&settings.state_dir)?;
     let _lock = lock(settings)?;
     let behind: BTreeSet<String> = leave_behind.iter().cloned().collect();
-    let command = TakeOver { settings, environment, file: JournalFile::new(settings), behind };
+    let command = TakeOver { settings, file: JournalFile::new(settings), behind };
     let done = block_on(async {
         tokio::select! {
             done = command.run() => done,
@@ -90,7 +89,6 @@ async fn interrupted() -> Failure {
 
 struct TakeOver<'a> {
     settings: &'a Settings,
-    environment: &'a Environment,
     file: JournalFile,
     /// What a person wants to be left behind.
     behind: BTreeSet<String>,
@@ -104,6 +102,9 @@ impl TakeOver<'_> {
     /// Until it is done; `None`: there is nothing to take over.
     async fn run(&self) -> Result<Option<Journal>, Failure> {
         let mut journal = self.file.read()?;
+        if let Some(journal) = &mut journal {
+            journal.doubt();
+        }
         self.leave_behind(journal.as_mut())?;
         let mut forest: Option<(Api, BTreeMap<String, Found>)> = None;
         loop {
@@ -139,6 +140,8 @@ impl TakeOver<'_> {
                 }
                 (Next::Accept(name), Some(journal), _) => self.accept(journal, &name)?,
                 (Next::Finish, Some(journal), _) => {
+                    // Servers write their files out when they like.
+                    self.sync()?;
                     journal.ended = Some(Timestamp::now());
                     journal.stage = Stage::Done;
                     self.file.write(journal)?;
@@ -153,8 +156,7 @@ impl TakeOver<'_> {
         let Some(journal) = journal.filter(|journal| journal.stage == Stage::Restoring) else {
             return Ok(());
         };
-        let goes =
-            |stream: &Carried| self.behind.contains(&stream.name) && stream.progress != Progress::Restored;
+        let goes = |stream: &Carried| self.behind.contains(&stream.name);
         let names: Vec<_> =
             journal.streams.iter().filter(|stream| goes(stream)).map(|stream| stream.name.clone()).collect();
         if names.is_empty() {
@@ -202,6 +204,15 @@ impl TakeOver<'_> {
         }
     }
 
+    fn sync(&self) -> Result<(), Failure> {
+        let dir = &self.settings.engine.data_dir;
+        let synced = fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        synced.map_err(|err| {
+            Fault::new(Reason::DataDir, format!("cannot sync the file system of {}: {err}", dir.display()))
+                .into()
+        })
+    }
+
     /// The snapshots are of no use any more.
     fn clear(&self) {
         let dir = self.snapshots();
@@ -243,7 +254,7 @@ impl TakeOver<'_> {
         }
         let api = Api::connect(self.settings.listen.client, ASK).await.map_err(|err| err.to_string())?;
         let server = api.client().server_info().server_name;
-        if self.settings.engine.kind == EngineKind::NatsServer && server != self.settings.node.as_str() {
+        if server != self.settings.node.as_str() {
             return Err(format!("another server, {server}, answers at {}", self.settings.listen.client));
         }
         let found = streams::found(&api, names).await.map_err(|err| err.to_string())?;

@@ -135,6 +135,14 @@ impl Journal {
         Some(self.ended?.duration_since(self.begun).as_secs_f64())
     }
 
+    /// What was restored before is looked at once more: a power cut may have taken what a server had not written out.
+    pub fn doubt(&mut self) {
+        if self.stage == Stage::Restoring {
+            let restored = |stream: &&mut Carried| stream.progress == Progress::Restored;
+            self.streams.iter_mut().filter(restored).for_each(|stream| stream.progress = Progress::Begun);
+        }
+    }
+
     /// In words, for /health; `None`: there is nothing to say any more.
     #[must_use]
     pub fn unfinished(&self) -> Option<String> {

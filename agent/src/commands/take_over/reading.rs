@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 
 use forest_core::reason::Reason;
 
@@ -15,14 +14,12 @@ use crate::cluster::take_over::journal::{Carried, Journal, Stage};
 use crate::cluster::take_over::obstacles::{Obstacle, Survey, carried};
 use crate::cluster::take_over::server::{self, StoreServer};
 use crate::cluster::take_over::streams;
-use crate::cluster::witness;
 use crate::commands::output::explain;
 use crate::commands::{Failure, status};
 use crate::engine::limits::{Limits, free_space};
 use crate::engine::monitor::dialable;
 use crate::fault::Fault;
 use crate::files::private_dir;
-use crate::settings::EngineKind;
 
 impl TakeOver<'_> {
     pub(super) async fn read(&self) -> Result<Journal, Failure> {
@@ -73,9 +70,9 @@ impl TakeOver<'_> {
     }
 
     async fn snapshots_of_all(&self) -> Result<Vec<Carried>, Failure> {
-        let binary = self.binary()?;
+        let binary = &self.settings.engine.binary;
         explain(&format!("a server of its own reads {}", self.settings.engine.data_dir.display()));
-        let (server, client) = StoreServer::start(self.settings, &binary).await?;
+        let (server, client) = StoreServer::start(self.settings, binary).await?;
         let at = self.settings.listen.client;
         let api = Api::of(client, at);
         let listed =
@@ -145,13 +142,5 @@ impl TakeOver<'_> {
             };
             fault.advise(advice).into()
         })
-    }
-
-    /// The program that can read the store: the engine's own, where that is nats-server.
-    fn binary(&self) -> Result<PathBuf, Fault> {
-        match self.settings.engine.kind {
-            EngineKind::NatsServer => Ok(self.settings.engine.binary.clone()),
-            EngineKind::Nimsforest => witness::binary(self.settings, self.environment.path()),
-        }
     }
 }

@@ -34,6 +34,8 @@ enum Event {
     Write(usize),
     /// The server gives up a restore that was cut short, or ends it.
     Settle(usize, bool),
+    /// A power cut, which takes along a restored stream that was not written out.
+    PowerCut(usize),
 }
 
 fn extent(name: &str, ours: bool, last_seq: u64) -> Extent {
@@ -126,12 +128,23 @@ impl Node {
                     }
                 }
             }
+            Event::PowerCut(index) => {
+                let finished = self.journal.as_ref().is_some_and(|journal| journal.stage == Stage::Done);
+                let name = NAMES[*index];
+                let fresh = Stream::There { ours: true, last_seq: noted(name) };
+                if !finished && self.streams.get(name) == Some(&fresh) {
+                    self.streams.remove(name);
+                }
+            }
             _ => {}
         }
     }
 
     /// Runs the command until it ends or is killed; the first is `true`.
     fn run(&mut self, events: &mut impl Iterator<Item = Event>) -> bool {
+        if let Some(journal) = &mut self.journal {
+            journal.doubt();
+        }
         // After each deed the world goes on; a kill leaves what was done.
         macro_rules! deed {
             ($deed:expr) => {
@@ -140,7 +153,7 @@ impl Node {
                 if let Some(event) = &event {
                     self.happen(event);
                 }
-                if matches!(event, Some(Event::Kill)) {
+                if matches!(event, Some(Event::Kill | Event::PowerCut(_))) {
                     return false;
                 }
             };
@@ -216,6 +229,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..3usize, 0..9u64).prop_map(|(index, last)| Event::Make(index, last)),
         1 => (0..3usize).prop_map(Event::Write),
         1 => (0..3usize, any::<bool>()).prop_map(|(index, whole)| Event::Settle(index, whole)),
+        1 => (0..3usize).prop_map(Event::PowerCut),
     ];
     proptest::collection::vec(event, 0..40)
 }

@@ -250,7 +250,8 @@ impl TakeOver<'_> {
         let jetstream = &health.checks.nats_jetstream[0];
         let mine = [Some(Reason::TakingOver.code()), None].contains(&jetstream.reason.as_deref());
         if health.engine.pid.is_none() || !mine {
-            return Err(jetstream.output.clone());
+            // A remedy follows, which is for one who does not wait.
+            return Err(jetstream.output.split(';').next().unwrap_or_default().to_owned());
         }
         let api = Api::connect(self.settings.listen.client, ASK).await.map_err(|err| err.to_string())?;
         let server = api.client().server_info().server_name;

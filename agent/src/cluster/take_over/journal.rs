@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use forest_core::id::{ForestId, NodeId};
 use forest_core::reason::Reason;
+use forest_core::time::rfc3339;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -153,7 +154,10 @@ impl Journal {
             Stage::Restoring => format!("{restored} of {} streams are restored", self.streams.len()),
             Stage::Done => return None,
         };
-        Some(format!("the store of a standalone server is being taken over since {}: {what}", self.begun))
+        Some(format!(
+            "the store of a standalone server is being taken over since {}: {what}",
+            rfc3339(self.begun)
+        ))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is told of a take-over that is done.
 
+use forest_core::time::rfc3339;
 use serde_json::{Value, json};
 
 use crate::cluster::take_over::journal::{Carried, Journal};
@@ -40,14 +41,15 @@ pub(super) fn text(settings: &Settings, done: Option<&Journal>) -> String {
     let sum = |of: fn(&Carried) -> u64| streams.iter().map(of).sum::<u64>();
     let consumers: usize = streams.iter().map(|stream| stream.consumers.len()).sum();
     let mut text = format!(
-        "{} took over {} streams with {} messages ({} MiB) and {consumers} durable consumers",
+        "{} took over {} with {} ({} MiB) and {}",
         settings.node,
-        streams.len(),
-        sum(|stream| stream.extent.messages),
+        counted(streams.len() as u64, "stream"),
+        counted(sum(|stream| stream.extent.messages), "message"),
         sum(|stream| stream.extent.bytes).div_ceil(1 << 20),
+        counted(consumers as u64, "durable consumer"),
     );
     if let Some(outage) = journal.outage() {
-        text.push_str(&format!("\nthey were away for {outage:.1} s, since {}", journal.begun));
+        text.push_str(&format!("\nthey were away for {outage:.1} s, since {}", rfc3339(journal.begun)));
     }
     if !journal.left_behind.is_empty() {
         text.push_str(&format!("\nleft behind: {}", journal.left_behind.join(", ")));
@@ -57,4 +59,8 @@ pub(super) fn text(settings: &Settings, done: Option<&Journal>) -> String {
         journal.aside.display()
     ));
     text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -21,14 +21,14 @@ use crate::cluster::growth::numbers;
 
 impl Laptop {
     fn addresses(&self, forest: &str, port: u16) -> Vec<SocketAddr> {
-        let status = self.done(&["status", forest]);
+        let status = self.run(&["status", forest]).1;
         let nodes = status["nodes"].as_array().unwrap();
         let address = |node: &Value| format!("{}:{port}", node["ip"].as_str().unwrap()).parse().unwrap();
         nodes.iter().map(address).collect()
     }
 
     fn versions(&self, forest: &str) -> Vec<String> {
-        let status = self.done(&["status", forest]);
+        let status = self.run(&["status", forest]).1;
         let nodes = status["nodes"].as_array().unwrap();
         let version = |node: &Value| node["health"]["engine"]["version"].as_str().unwrap().to_owned();
         nodes.iter().map(version).collect()
@@ -123,7 +123,7 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
         "{before:?} {after:?}"
     );
     let engines = |laptop: &Laptop| {
-        let status = laptop.done(&["status", "grove"]);
+        let status = laptop.run(&["status", "grove"]).1;
         let nodes = status["nodes"].as_array().unwrap().clone();
         nodes.iter().map(|node| node["health"]["engine"]["pid"].clone()).collect::<Vec<_>>()
     };

@@ -35,7 +35,7 @@ impl Laptop {
     }
 
     fn at(&self, port: u16) -> Vec<SocketAddr> {
-        let status = self.done(&["status", "grove"]);
+        let (_, status) = self.run(&["status", "grove"]);
         let address = |node: &Value| format!("{}:{port}", node["ip"].as_str().unwrap()).parse().unwrap();
         status["nodes"].as_array().unwrap().iter().map(address).collect()
     }

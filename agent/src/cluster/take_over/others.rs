@@ -65,6 +65,7 @@ fn mentions(text: &[u8], path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -89,8 +90,12 @@ mod tests {
             .stdout(file)
             .spawn()
             .unwrap();
-        let seen = found(holder.id()).expect("it is found");
-        assert!(seen.command.ends_with("holder"), "{seen:?}");
+        // A process that is just being executed has no command line for a moment.
+        let until = Instant::now() + Duration::from_secs(60);
+        while !found(holder.id()).is_some_and(|seen| seen.command.ends_with("holder")) {
+            assert!(Instant::now() < until, "{:?}", found(holder.id()));
+            std::thread::yield_now();
+        }
         holder.kill().unwrap();
         holder.wait().unwrap();
         assert_eq!(found(holder.id()), None);

@@ -95,7 +95,7 @@ pub enum EnginePlan {
 /// What is to be done with the witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WitnessPlan {
-    /// Nobody knows whose it is: whatever is here stays as it is.
+    /// Nobody knows whose it is, or whether it is needed still: whatever is here stays as it is.
     Leave,
     /// It has no place here: stopped, and its store deleted.
     Absent,
@@ -305,7 +305,12 @@ fn witness(inputs: &Inputs<'_>, record: &Record, engine: &EnginePlan) -> Witness
         {
             WitnessPlan::Run(duty)
         }
-        _ => WitnessPlan::Wait(Wait::WitnessLost(duty.name)),
+        // The group does without it: it was discharged, perhaps, after the record was last read.
+        _ if leader && !inputs.fresh => WitnessPlan::Leave,
+        _ => match record.joining.clone().filter(|_| leader) {
+            Some(node) => WitnessPlan::Wait(Wait::Turn(node)),
+            None => WitnessPlan::Wait(Wait::WitnessLost(duty.name)),
+        },
     }
 }
 

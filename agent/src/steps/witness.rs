@@ -125,7 +125,7 @@ impl WitnessStep {
         }
         let situation = Situation::of(&self.settings, seen)?;
         match &situation.plan.witness {
-            WitnessPlan::Leave => stands("whose the witness is was never read".to_owned()),
+            WitnessPlan::Leave => stands("whose the witness is was not read in this life".to_owned()),
             WitnessPlan::Wait(wait) => Err(wait.fault()),
             WitnessPlan::Absent => self.compare_absent(seen, "no witness is needed here"),
             WitnessPlan::Run(duty) => {

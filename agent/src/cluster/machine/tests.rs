@@ -232,6 +232,15 @@ fn a_forest_that_falls_below_three_gets_a_witness_again() {
 }
 
 #[test]
+fn a_witness_that_may_have_been_discharged_meanwhile_is_not_missed() {
+    // The record as it was kept before the discharge, the store gone since, and the share away.
+    let world = World { fresh: false, witness: WitnessState::default(), ..World::grown(3) };
+    assert_eq!(world.decide().witness, WitnessPlan::Leave);
+    let leaderless = World { own_reports_leader: false, group: None, ..world };
+    assert_eq!(leaderless.decide().witness, WitnessPlan::Wait(Wait::WitnessLost("w-n1-1".to_owned())));
+}
+
+#[test]
 fn a_witness_of_before_that_is_still_counted_is_taken_out_by_the_leaders_node() {
     let mut left = group(3, &["w-n2-1"]);
     left.members[3].current = false;
@@ -354,6 +363,13 @@ proptest! {
         world.fresh = false;
         let plan = world.decide().witness;
         prop_assert!(matches!(plan, WitnessPlan::Leave | WitnessPlan::Run(_) | WitnessPlan::Wait(_)), "{plan:?}");
+    }
+
+    #[test]
+    fn no_leader_is_missed_where_one_is_reported(world in worlds()) {
+        if let WitnessPlan::Wait(Wait::WitnessLost(_)) = world.decide().witness {
+            prop_assert!(!world.own_reports_leader && !world.member_reports_leader);
+        }
     }
 
     #[test]

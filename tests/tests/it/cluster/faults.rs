@@ -6,6 +6,7 @@ use std::path::Path;
 use forest_tests::node::{Node, node};
 use forest_tests::wait::{until, until_value};
 use forest_tests::{nats, process};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -75,9 +76,11 @@ fn all_come_back_while_the_share_is_away() {
             let mut forest = Forest::grown(&server, count);
             forest.stop();
             let (share, aside) = (forest.share.path().join("share"), forest.share.path().join("aside"));
-            fs::rename(&share, &aside).unwrap();
-            // Nothing can be made where it stood.
-            fs::write(&share, "").unwrap();
+            // A file, so that nothing can be made where the share stood; swapped at one stroke, so that there is no
+            // moment in which something could.
+            fs::write(&aside, "").unwrap();
+            let swap = || renameat_with(CWD, &share, CWD, &aside, RenameFlags::EXCHANGE).unwrap();
+            swap();
             forest.nodes.iter_mut().for_each(Node::start);
             for node in &forest.nodes {
                 let size = if count < 3 { count + 1 } else { count };
@@ -99,8 +102,7 @@ fn all_come_back_while_the_share_is_away() {
                 );
                 assert_ne!(node.check("registry:entry")["status"], "pass");
             }
-            fs::remove_file(&share).unwrap();
-            fs::rename(&aside, &share).unwrap();
+            swap();
             forest.until_well();
             forest.stop();
         }

@@ -94,6 +94,9 @@ pub struct GrowReport {
     pub added: Vec<String>,
     /// What speaks for and against one more node, and what is not well: sentences.
     pub reasons: Vec<String>,
+    /// `{"reason","message"}`, where what was asked for was not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
     /// Which nodes are not well, and why: part of the reasons.
     #[serde(skip)]
     ill: Vec<String>,
@@ -219,6 +222,7 @@ pub fn grow(forest: &str, looks: &[Look], threshold: f64) -> GrowReport {
         nodes: looks.iter().map(load).collect(),
         added: Vec::new(),
         reasons: Vec::new(),
+        error: None,
         ill: looks.iter().filter_map(ill).collect(),
     }
     .reasoned()

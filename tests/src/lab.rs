@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ impl Lab {
     /// What `ip` says.
     pub fn new(hosts: usize) -> anyhow::Result<Self> {
         static LABS: AtomicUsize = AtomicUsize::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let lab = Self { name: format!("fl{}-{number}", std::process::id()), hosts: AtomicUsize::new(0) };
         let switch = lab.switch();
@@ -200,6 +203,19 @@ impl Drop for Lab {
             let _ = ip(&["netns", "del", &self.host(n)]);
         }
         let _ = ip(&["netns", "del", &self.switch()]);
+    }
+}
+
+/// Takes away the names of hosts whose tests were killed before they could.
+fn sweep() {
+    let named = ip(&["netns", "list"]).unwrap_or_default();
+    let names = named.lines().filter_map(|line| line.split_whitespace().next());
+    for name in names {
+        let pid = name.strip_prefix("fl").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        // Of our own number there is none yet: it was another's before.
+        if pid.is_some_and(|pid| pid == std::process::id() || !process::runs(pid)) {
+            let _ = ip(&["netns", "del", name]);
+        }
     }
 }
 

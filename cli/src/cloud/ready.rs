@@ -9,7 +9,7 @@ use forest_core::reason::Reason;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use crate::local::ready::{End, complaint, missing, on_its_way, what_is_missing};
+use crate::local::ready::{End, complaint, keeps_witness, missing, on_its_way, what_is_missing};
 use crate::probe::{Http, Target};
 use crate::progress::Progress;
 
@@ -37,7 +37,8 @@ pub struct Due {
 
 impl Due {
     fn is_met(&self, report: &HealthReport) -> bool {
-        missing(report, self.peers) == 0 && (report.status == Status::Pass || self.is_about_the_away(report))
+        let is_well = report.status == Status::Pass && !keeps_witness(report, self.peers);
+        missing(report, self.peers) == 0 && (is_well || self.is_about_the_away(report))
     }
 
     /// Is all that is wrong with a node that it does not reach those who are away?

@@ -33,8 +33,10 @@ pub(super) async fn run(local: &Local, forest: &Forest, args: &Grow, ui: &Ui) ->
     let looks = local.http.look(&targets(&plan)).await;
     let mut report = report::grow(&args.forest, &looks, args.threshold);
     report.added = added(raised.as_ref());
+    let problem = raised.as_ref().and_then(Raised::problem);
+    report.error = problem.as_ref().map(Failure::json);
     let text = text(&report);
-    let done = Done::new(super::json(&report), text).with_problem(raised.as_ref().and_then(Raised::problem));
+    let done = Done::new(super::json(&report), text).with_problem(problem);
     Ok(Done { always_json: args.auto, ..done })
 }
 

@@ -106,13 +106,22 @@ fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, peers: usize
     {
         return Some(End::Exited(format!("its agent ended with {status}: {}", last_words(&node.dir))));
     }
-    let is_ready = |report: &HealthReport| report.status == Status::Pass && missing(report, peers) == 0;
+    let is_ready = |report: &HealthReport| {
+        report.status == Status::Pass && missing(report, peers) == 0 && !keeps_witness(report, peers)
+    };
     answer.as_ref().is_ok_and(is_ready).then_some(End::Ready)
 }
 
 /// How many of its peers a node has not found in the registry yet: until then its checks say nothing of them.
 pub(crate) fn missing(report: &HealthReport, peers: usize) -> usize {
     report.checks.peers_reachable[0].peers.as_ref().map_or(0, |known| peers.saturating_sub(known.len()))
+}
+
+/// Is a witness counted still in a group that needs none? With it in the group, the death of its node costs two voters
+/// of four, and so the quorum; it goes within seconds.
+pub(crate) fn keeps_witness(report: &HealthReport, peers: usize) -> bool {
+    let group = report.checks.nats_jetstream[0].observed_value.as_u64();
+    peers >= 2 && group == u64::try_from(peers).ok().map(|peers| peers + 2)
 }
 
 fn too_late(answer: &Result<HealthReport, String>, peers: usize) -> End {
@@ -155,6 +164,9 @@ pub(crate) fn what_is_missing(report: &HealthReport, peers: usize) -> String {
     match (report.status, missing(report, peers)) {
         (Status::Pass, missing) if missing > 0 => {
             format!("{missing} of its {peers} peers not found in the registry yet")
+        }
+        (Status::Pass, _) if keeps_witness(report, peers) => {
+            "the group's witness, which is not needed any more, is on its way out".to_owned()
         }
         _ => complaint(report),
     }

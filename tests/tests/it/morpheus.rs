@@ -11,7 +11,7 @@ use forest_tests::bounded::{self, Started};
 use forest_tests::node::built;
 use forest_tests::process::{self, signal};
 use forest_tests::wait::{random_moment, until};
-use forest_tests::{http, nats};
+use forest_tests::{http, nats, schema};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -108,6 +108,10 @@ fn names(forest: &str, range: std::ops::RangeInclusive<usize>) -> Vec<String> {
 fn two_forests_of_three_side_by_side() {
     let laptop = Laptop::new();
     laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+    for node in laptop.done(&["status", "grove"])["nodes"].as_array().unwrap() {
+        let group = &node["health"]["checks"]["nats:jetstream"][0]["observedValue"];
+        assert_eq!(*group, 3, "planted, it lives through the death of any node: {node:#}");
+    }
     laptop.done(&["plant", "local", "medium", "--name", "wood"]);
     assert_eq!(laptop.members("grove"), names("grove", 1..=3));
     assert_eq!(laptop.members("wood"), names("wood", 1..=3));
@@ -140,6 +144,20 @@ fn a_laptop_killed_in_the_middle_finishes_when_asked_again() {
     assert!(matches!(code, Some(0 | 3)), "{value:#}");
     assert_eq!(laptop.processes(), []);
     assert_eq!(laptop.done(&["list"])["forests"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_growth_that_is_not_well_in_time_says_why_in_its_json() {
+    let laptop = Laptop::new();
+    laptop.done(&["plant", "local", "small", "--name", "grove"]);
+    let (code, grown) = laptop.run(&["grow", "grove", "--nodes", "1", "--timeout", "1"]);
+    assert_eq!(code, Some(4), "{grown:#}");
+    schema::check("grow", &grown);
+    assert_eq!(grown["error"]["reason"], "not_healthy", "{grown:#}");
+    assert!(grown["error"]["message"].as_str().unwrap().contains("grove-node-2: "), "{grown:#}");
+    let repaired = laptop.done(&["grow", "grove", "--repair"]);
+    schema::check("grow", &repaired);
+    laptop.well("grove", 2);
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Growing<'_> {
         };
         report.reasons.append(&mut reasons);
         report.added = outcomes.iter().flat_map(Outcome::ready).map(ToString::to_string).collect();
+        report.error = problem.as_ref().map(Failure::json);
         let done = Done::new(super::super::json(&report), text(&report)).with_problem(problem);
         Ok(Done { always_json: self.args.auto, ..done })
     }

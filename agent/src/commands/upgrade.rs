@@ -39,7 +39,10 @@ pub(super) fn run(
     newer: &Newer,
 ) -> CommandResult {
     let upgrade = Upgrade { settings, config: &common.config, executable: environment.executable.as_deref() };
-    let report = block_on(upgrade.run(newer))??;
+    let report = block_on(async {
+        let _lock = lock(settings, newer.wait).await?;
+        upgrade.run(newer).await
+    })??;
     let (version, pid) = (&report.engine.version, report.engine.pid);
     if common.json {
         print_json(&json!({
@@ -53,6 +56,24 @@ pub(super) fn run(
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One at a time. One that a laptop of before began, which is gone, comes to its end by itself.
+async fn lock(settings: &Settings, limit: Duration) -> Result<InstanceLock, Failure> {
+    let until = Instant::now() + limit;
+    loop {
+        match InstanceLock::acquire(&settings.state_dir.join("upgrade.lock")) {
+            Ok(lock) => return Ok(lock),
+            Err(InstanceError::Held { .. }) if Instant::now() < until => sleep(PAUSE).await,
+            Err(err @ InstanceError::Held { .. }) => {
+                let error = anyhow!("another forest-agent upgrade is at work: {err}");
+                return Err(Failure::new(Reason::Busy.code(), error));
+            }
+            Err(err @ InstanceError::Io { .. }) => {
+                return Err(Fault::new(Reason::StateDir, chain(&err)).into());
+            }
+        }
+    }
 }
 
 struct Upgrade<'a> {
@@ -105,8 +126,11 @@ impl Upgrade<'_> {
     /// path in the result says. `None`: it is there already.
     async fn replace_agent(&self, download: &Download) -> Result<Option<Replaced>, Failure> {
         let target = self.target()?;
+        let (new, old) = (beside(&target, "new"), beside(&target, "before"));
         if is_that(&target, download).await? {
-            return Ok(None);
+            // Put there by an upgrade that was cut short, perhaps.
+            let cut_short = self.runs()? != target && old.exists();
+            return Ok(cut_short.then_some(Replaced { target, old }));
         }
         let runs = self.runs()?;
         let runs = PathBuf::from(runs.to_string_lossy().trim_end_matches(" (deleted)"));
@@ -117,7 +141,6 @@ impl Upgrade<'_> {
             return Err(Fault::new(Reason::AgentStart, message).advise(advice).into());
         }
         explain(&format!("fetching {}", crate::engine::download::printable(&download.url)));
-        let (new, old) = (beside(&target, "new"), beside(&target, "before"));
         fetch(download, &new).await?;
         try_out(&new).await?;
         let moved = match fs::remove_file(&old) {

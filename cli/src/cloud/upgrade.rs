@@ -18,8 +18,9 @@ use super::ssh::{AGENT, Ssh};
 use super::told::mounted;
 use crate::agent::{self, At};
 use crate::failure::Failure;
-use crate::local::ready::End;
+use crate::local::ready::{End, serving};
 use crate::local::teardown::Fate;
+use crate::local::upgrade::{RETURN, Turns, serves};
 use crate::probe::Target;
 use crate::progress::Progress;
 
@@ -52,18 +53,23 @@ impl Upgrading<'_> {
     /// [`Failure`] where it cannot be begun; what became of each node that was worked on is in the result.
     pub async fn run(&self, progress: &mut Progress) -> Result<Vec<Fate>, Failure> {
         let begun = self.plan.upgrading.as_ref();
-        if begun.is_none() {
+        let away = match begun {
             // What is ill already would be blamed on the newer program, and two nodes away may be one too many.
-            self.healthy(progress).await?;
-        }
+            None => self.healthy(progress).await.map(|()| Vec::new())?,
+            Some(_) => serving(&self.site.http, self.targets, self.limit.min(RETURN)).await,
+        };
+        let turns = Turns { stopped: begun.cloned(), away };
         self.site.upload(self.programs, Some(self.supplies), progress).await?;
-        // The one that did not come back the last time is the first.
-        let (first, rest): (Vec<_>, Vec<_>) =
-            self.targets.iter().partition(|target| begun == Some(&target.node));
         let mut fates = Vec::new();
-        for target in first.into_iter().chain(rest) {
+        for target in turns.order(self.targets, |target| &target.node) {
             self.record(&target.node)?;
-            let end = self.upgrade_one(target, progress).await;
+            let end = match self.upgrade_one(target, progress).await {
+                Ok(()) if turns.is_away(&target.node) => {
+                    serves(&self.site.http, target.clone(), self.limit).await
+                }
+                Ok(()) => self.healthy(progress).await,
+                err => err,
+            };
             progress.end(target.node.as_str(), if end.is_ok() { "upgraded" } else { "not well" });
             let failed = end.is_err();
             fates.push((target.node.clone(), target.ip.to_string(), end));
@@ -100,8 +106,7 @@ impl Upgrading<'_> {
             &wait,
         ];
         let at = At::There(self.program, self.ssh.arguments(target.ip, &[], &[AGENT]));
-        agent::run(&at, &arguments, target.node.as_str(), progress).await?;
-        self.healthy(progress).await
+        agent::run(&at, &arguments, target.node.as_str(), progress).await.map(drop)
     }
 
     /// Waits until every node passes, all at once.

@@ -112,6 +112,33 @@ fn judge(node: &mut Awaited, answer: &Result<HealthReport, String>, peers: usize
     answer.as_ref().is_ok_and(is_ready).then_some(End::Ready)
 }
 
+/// Waits until the servers of all these nodes serve, whatever else is wrong with them; for at most `limit`. Those that
+/// do not, and why.
+pub(crate) async fn serving(http: &Http, targets: &[Target], limit: Duration) -> Vec<(NodeId, String)> {
+    let until = Instant::now() + limit;
+    loop {
+        let answers = join_all(targets.iter().map(|target| http.health(target))).await;
+        let answers = answers.into_iter().map(|answer| answer.map(|health| health.report));
+        let away = |(target, answer): (&Target, _)| Some((target.node.clone(), why_away(&answer)?));
+        let away: Vec<_> = targets.iter().zip(answers).filter_map(away).collect();
+        if away.is_empty() || Instant::now() >= until {
+            return away;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// `None`: its server serves.
+fn why_away(answer: &Result<HealthReport, String>) -> Option<String> {
+    match answer {
+        Ok(report) => {
+            let server = &report.checks.nats_server[0];
+            (server.status == Status::Fail).then(|| server.output.clone())
+        }
+        Err(why) => Some(why.clone()),
+    }
+}
+
 /// How many of its peers a node has not found in the registry yet: until then its checks say nothing of them.
 pub(crate) fn missing(report: &HealthReport, peers: usize) -> usize {
     report.checks.peers_reachable[0].peers.as_ref().map_or(0, |known| peers.saturating_sub(known.len()))

@@ -8,24 +8,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use forest_core::health::Status;
-use forest_core::id::ForestId;
+use forest_core::id::{ForestId, NodeId};
 use forest_core::reason::Reason;
 use jiff::Timestamp;
 
 use super::layout::NodeDir;
 use super::process::Process;
+use super::ready::serving;
 use super::record::{self, Member, Plan, Programs};
 use super::teardown::Fate;
 use super::{Local, launch, lock, node, process, targets};
 use crate::agent::{self, At};
 use crate::failure::Failure;
-use crate::probe::Target;
+use crate::probe::{Http, Target};
 use crate::progress::Progress;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a newer agent may take to come.
 const AGENT: Duration = Duration::from_secs(30);
+/// A server that was killed is back within so long, or it is away.
+pub(crate) const RETURN: Duration = Duration::from_secs(20);
 
 impl Local {
     /// Gives every node these programs. Stops at the first node that does not come back.
@@ -42,20 +45,26 @@ impl Local {
         let _lock = lock::acquire(&self.layout, forest)?;
         let before = record::live(&self.store.read()?, forest)?;
         let programs = wanted(&before.programs);
-        if before.upgrading.is_none() {
+        let away = match before.upgrading {
             // What is ill already would be blamed on the newer program, and two nodes away may be one too many.
-            self.healthy(forest, &before, limit, progress).await?;
-        }
+            None => self.healthy(forest, &before, limit, progress).await.map(|()| Vec::new())?,
+            Some(_) => serving(&self.http, &targets(&before), limit.min(RETURN)).await,
+        };
+        let turns = Turns { stopped: before.upgrading.clone(), away };
         let plan = Plan { programs: programs.clone(), ..before };
-        // The one that did not come back the last time is the first.
-        let (first, rest): (Vec<_>, Vec<_>) =
-            plan.members.iter().partition(|member| plan.upgrading.as_ref() == Some(&member.id));
         let mut fates = Vec::new();
-        for member in first.into_iter().chain(rest) {
+        for member in turns.order(&plan.members, |member| &member.id) {
             let begun = Some(&member.id);
             self.store
                 .update(|registry| Ok(record::equip(registry, forest, &programs, begun, Timestamp::now())))?;
-            let end = self.upgrade_one(forest, &plan, member, limit, progress).await;
+            let end = match self.upgrade_one(forest, &plan, member, limit, progress).await {
+                Ok(()) if turns.is_away(&member.id) => {
+                    let target = Target::local(member.id.clone(), member.ip);
+                    serves(&self.http, target, limit).await
+                }
+                Ok(()) => self.healthy(forest, &plan, limit, progress).await,
+                err => err,
+            };
             progress.end(member.id.as_str(), if end.is_ok() { "upgraded" } else { "not well" });
             let failed = end.is_err();
             fates.push((member.id.clone(), member.ip.to_string(), end));
@@ -88,7 +97,7 @@ impl Local {
             let at = At::Here(&plan.programs.agent, &dir.config());
             agent::run(&at, &arguments, node.as_str(), progress).await?;
         }
-        self.healthy(forest, plan, limit, progress).await
+        Ok(())
     }
 
     /// The agent that runs reads its settings anew, by executing the newer file; one that was started by another path
@@ -170,8 +179,67 @@ impl Local {
     }
 }
 
+/// In which order nodes are upgraded, where that goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// The node at which it stopped.
+    pub(crate) stopped: Option<NodeId>,
+    /// Nodes whose servers do not serve, and why.
+    pub(crate) away: Vec<(NodeId, String)>,
+}
+
+impl Turns {
+    pub(crate) fn is_away(&self, node: &NodeId) -> bool {
+        self.away.iter().any(|(away, _)| away == node)
+    }
+
+    /// First those that are away, for the others have to be there when one that serves is restarted; then the one that
+    /// it stopped at, which may be ill; then the rest, each in the order that they have.
+    pub(crate) fn order<'a, T>(&self, nodes: &'a [T], id: impl Fn(&T) -> &NodeId) -> Vec<&'a T> {
+        let rank = |node: &&T| {
+            let is_stopped = self.stopped.as_ref() == Some(id(node));
+            (!self.is_away(id(node)), !is_stopped)
+        };
+        let mut order: Vec<&T> = nodes.iter().collect();
+        order.sort_by_key(rank);
+        order
+    }
+}
+
+/// Waits until the server of a node that was away serves.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) async fn serves(http: &Http, target: Target, limit: Duration) -> Result<(), Failure> {
+    match serving(http, &[target], limit).await.pop() {
+        None => Ok(()),
+        Some((_, why)) => Err(Failure::new(Reason::NotHealthy, why)),
+    }
+}
+
 /// Does the process execute this very file?
 fn runs(process: &Process, file: &Path) -> bool {
     let same = |running: PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == running);
     process.executable().is_some_and(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_away_comes_first_then_the_one_that_it_stopped_at() {
+        let ids: Vec<NodeId> = ["n-1", "n-2", "n-3", "n-4"].map(|id| id.parse().unwrap()).into();
+        let order = |stopped: Option<usize>, away: &[usize]| {
+            let turns = Turns {
+                stopped: stopped.map(|at| ids[at].clone()),
+                away: away.iter().map(|at| (ids[*at].clone(), "silent".to_owned())).collect(),
+            };
+            turns.order(&ids, |id| id).into_iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(order(None, &[]), ["n-1", "n-2", "n-3", "n-4"]);
+        assert_eq!(order(Some(1), &[]), ["n-2", "n-1", "n-3", "n-4"]);
+        assert_eq!(order(Some(1), &[3]), ["n-4", "n-2", "n-1", "n-3"]);
+        assert_eq!(order(Some(3), &[0, 3]), ["n-4", "n-1", "n-2", "n-3"]);
+    }
 }

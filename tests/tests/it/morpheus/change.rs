@@ -9,10 +9,12 @@ use std::time::Duration;
 use async_nats::jetstream::stream;
 use forest_agent::engine::version::is_before_2_10;
 use forest_tests::client::{Client, Publisher};
+use forest_tests::process::signal;
 use forest_tests::wait::{moment, until};
 use forest_tests::{http, nats};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Laptop, names};
@@ -76,7 +78,7 @@ fn a_forest_shrinks_without_a_loss_and_after_a_kill_in_the_middle() {
     let dead = "/grove-node-2/".to_owned();
     for (pid, line) in laptop.processes() {
         if line.contains(&dead) {
-            forest_tests::process::signal(pid, rustix::process::Signal::KILL);
+            signal(pid, Signal::KILL);
         }
     }
     let (code, told) = laptop.run(&["shrink", "grove", "grove-node-2"]);
@@ -151,6 +153,34 @@ fn a_forest_of_three_is_upgraded_under_load_with_never_more_than_one_away() {
 }
 
 #[test]
+fn an_upgrade_that_goes_on_brings_back_who_is_away_before_it_touches_who_serves() {
+    let laptop = Laptop::new();
+    laptop.done(&["plant", "local", "medium", "--name", "grove"]);
+    let (code, told) = laptop.run(&["upgrade", "grove", "--engine", "/bin/false", "--timeout", "5"]);
+    assert_eq!(code, Some(4), "{told:#}");
+    let of = |node: &str| {
+        let ours = move |(_, line): &(u32, String)| line.contains(&format!("/{node}/"));
+        laptop.processes().into_iter().filter(ours).map(|(pid, _)| pid).collect::<Vec<_>>()
+    };
+    let first = of("grove-node-1");
+    for pid in of("grove-node-2") {
+        signal(pid, Signal::KILL);
+    }
+    // One that cannot run still brings nobody back, and the one that serves is left alone.
+    let (code, told) = laptop.run(&["upgrade", "grove", "--engine", "/bin/false", "--timeout", "2"]);
+    assert_eq!(code, Some(4), "{told:#}");
+    let message = told["error"]["message"].as_str().unwrap();
+    assert!(message.contains("grove-node-2 did not come back"), "{message}");
+    assert_eq!(of("grove-node-1"), first);
+    let server = laptop.engine.to_str().unwrap();
+    let told = laptop.done(&["upgrade", "grove", "--engine", server]);
+    assert_eq!(told["nodes"][0]["node_id"], "grove-node-2", "{told:#}");
+    laptop.well("grove", 3);
+    laptop.done(&["teardown", "grove"]);
+    assert_eq!(laptop.processes(), []);
+}
+
+#[test]
 fn a_shrink_that_is_killed_again_and_again_is_finished_when_asked_again() {
     rounds_with("a shrink", (3, 30), &[nats::server()], |seed, _| {
         let mut random = StdRng::seed_from_u64(seed);
@@ -211,7 +241,7 @@ fn an_upgrade_that_is_killed_again_and_again_is_finished_when_asked_again() {
                 let server =
                     |(_, line): &&(u32, String)| line.contains(&node) && line.contains("nats-server.conf");
                 if let Some((pid, _)) = laptop.processes().iter().find(server) {
-                    forest_tests::process::signal(*pid, rustix::process::Signal::KILL);
+                    signal(*pid, Signal::KILL);
                     told.push(format!("with the server of {node}"));
                 }
             }

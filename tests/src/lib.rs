@@ -19,6 +19,7 @@ pub mod readers;
 pub mod running;
 pub mod schema;
 pub mod stand_in;
+pub mod terminal;
 pub mod traces;
 pub mod vm;
 pub mod wait;

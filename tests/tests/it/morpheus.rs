@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use async_nats::jetstream::stream;
 use forest_tests::bounded::{self, Started};
+use forest_tests::client::{Client, Publisher};
 use forest_tests::node::built;
 use forest_tests::process::{self, signal};
+use forest_tests::terminal::Terminal;
 use forest_tests::wait::{random_moment, until};
 use forest_tests::{http, nats, schema};
 use rustix::process::Signal;
@@ -27,11 +30,18 @@ impl Laptop {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(built("morpheus"));
-        command.args(args).args(["--json", "--yes"]).env("XDG_STATE_HOME", self.state.path());
+        let mut command = self.plain(args);
+        command.args(["--json", "--yes"]);
         if args[0] == "plant" {
             command.arg("--engine-binary").arg(&self.engine);
         }
+        command
+    }
+
+    /// As a person types it.
+    fn plain(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(built("morpheus"));
+        command.args(args).env("XDG_STATE_HOME", self.state.path());
         command
     }
 
@@ -158,6 +168,42 @@ fn a_growth_that_is_not_well_in_time_says_why_in_its_json() {
     let repaired = laptop.done(&["grow", "grove", "--repair"]);
     schema::check("grow", &repaired);
     laptop.well("grove", 2);
+}
+
+#[test]
+fn on_a_terminal_a_person_is_asked_before_a_node_is_added_and_before_all_goes() {
+    let laptop = Laptop::new();
+    laptop.done(&["plant", "local", "small", "--name", "grove"]);
+    let ip = laptop.done(&["status", "grove"])["nodes"][0]["ip"].as_str().unwrap().to_owned();
+    let at = vec![format!("{ip}:4222").parse().unwrap()];
+    Client::connect(&at).run(|js| async move {
+        let (name, subjects) = ("orders".to_owned(), vec!["orders.>".to_owned()]);
+        js.create_stream(stream::Config { name, subjects, ..stream::Config::default() }).await.unwrap();
+    });
+    let publisher = Publisher::start(at, "orders.new");
+    for (answer, nodes) in [("n", 1), ("y", 2)] {
+        until("the load can be told", || {
+            let load = laptop.done(&["grow", "grove", "--threshold", "0"]);
+            (load["cpu_high"] == true).then_some(())
+        });
+        let mut grow = Terminal::start(&mut laptop.plain(&["grow", "grove", "--threshold", "0"]));
+        grow.shows("add a node to grove? [y/N] ");
+        grow.types(answer);
+        let (status, screen) = grow.ended();
+        assert_eq!(status.code(), Some(0), "{screen}");
+        laptop.well("grove", nodes);
+    }
+    let _ = publisher.stop();
+
+    for (answer, code) in [("wood", 2), ("grove", 0)] {
+        let mut teardown = Terminal::start(&mut laptop.plain(&["teardown", "grove"]));
+        teardown.shows("type grove to go on: ");
+        teardown.types(answer);
+        let (status, screen) = teardown.ended();
+        assert_eq!(status.code(), Some(code), "{screen}");
+        assert_eq!(screen.contains("not confirmed: nothing was done"), code == 2, "{screen}");
+    }
+    assert_eq!(laptop.processes(), []);
 }
 
 #[test]

@@ -43,6 +43,12 @@ impl Terminal {
         Self { child, keyboard, screen, reader: Some(reader) }
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `text` is on the screen.
     ///
     /// # Panics

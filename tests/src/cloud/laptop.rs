@@ -17,13 +17,15 @@ use crate::programs::script;
 /// Where the share of the forests would be mounted from.
 const STORAGE_HOST: &str = "box.test";
 
-/// An ssh, as far as morpheus goes: what follows the address is run by a shell of the machine.
+/// An ssh, as far as morpheus goes: what follows the address is run by a shell of the machine; of a tunnel it says that
+/// it is wanted, and waits.
 const SSH: &str = r#"#!/bin/sh
-while [ "$1" != -- ]; do shift; done
+while [ "$1" != -- ]; do [ "$1" = -L ] && forward=$2; shift; done
 ip=$2
 shift 2
 pid=$(sed -n "s/^$ip //p" "$HOME/machines")
 [ -n "$pid" ] && [ -e "/proc/$pid/ns/net" ] || { echo "ssh: connect to host $ip port 22: Connection timed out" >&2; exit 255; }
+[ -n "$forward" ] && { echo "$$ $pid $forward" > "$HOME/tunnel.new"; mv "$HOME/tunnel.new" "$HOME/tunnel"; exec sleep 600; }
 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec nsenter --target "$pid" --net --mount sh -c "$*"
 "#;
 

@@ -9,6 +9,7 @@
 mod canned;
 pub mod laptop;
 mod machine;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 pub use canned::{Canned, Report, health};
 pub use laptop::{Laptop, Said};
 pub use machine::Machine;
+pub use tunnel::Tunnel;
 
 use crate::apache::{Apache, Setup};
 use crate::hetzner::{FakeHetzner, Hooks};

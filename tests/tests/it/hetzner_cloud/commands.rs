@@ -1,14 +1,19 @@
 //! What does not change a forest: a dry run, list, status, connect, logs, check.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 
-use forest_tests::cloud::Laptop;
 use forest_tests::cloud::laptop::said;
+use forest_tests::cloud::{Behind, Laptop};
 use forest_tests::nats;
+use forest_tests::process::{runs, signal};
+use forest_tests::terminal::Terminal;
+use forest_tests::wait::until;
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::{fits, nothing_costs, well};
+use super::{behind, fits, nothing_costs, well};
 
 /// An ssh that says how it was called, and then what a journal would.
 const SSH: &str = r#"#!/bin/sh
@@ -140,4 +145,34 @@ fn the_set_up_is_checked_part_by_part() {
 
 fn nothing_of_the_secret(text: &str) {
     assert!(!text.contains(forest_tests::hetzner::TOKEN), "{text}");
+}
+
+#[test]
+fn a_port_of_the_laptop_leads_to_a_node_for_as_long_as_connect_runs() {
+    let (cloud, laptop) = behind(Behind::Machine);
+    said(&mut laptop.plant(&nats::server(), &["--nodes", "1", "--name", "grove"])).exits(0);
+    cloud.open_to(&laptop);
+    let port = 4333;
+    // Ended by whoever started it, then by its ssh.
+    for by_hand in [true, false] {
+        let connect = Terminal::start(&mut laptop.command(&["connect", "grove", "--port", "4333"]));
+        let tunnel = cloud.tunnel(&laptop);
+        assert_eq!(tunnel.port, port);
+        connect.shows("grove-node-1 is at nats://127.0.0.1:4333 for as long as this runs");
+        let mut greeting = String::new();
+        let client = cloud.laptops_own(port).unwrap();
+        BufReader::new(client).read_line(&mut greeting).unwrap();
+        assert!(greeting.starts_with("INFO {") && greeting.contains("grove-node-1"), "{greeting}");
+        let (pid, how) = if by_hand { (connect.id(), Signal::INT) } else { (tunnel.ssh, Signal::KILL) };
+        signal(pid, how);
+        let (status, screen) = connect.ended();
+        assert_eq!(status.code(), Some(i32::from(!by_hand)), "{screen}");
+        assert_eq!(screen.contains("it ended"), !by_hand, "{screen}");
+        until("its ssh is gone", || (!runs(tunnel.ssh)).then_some(()));
+        until("nobody listens any more", || cloud.laptops_own(port).is_err().then_some(()));
+    }
+    // Somebody else has the port.
+    let _taken = cloud.laptop_listens(port);
+    let refused = laptop.run(&["connect", "grove", "--port", "4333"]).exits(1);
+    assert!(refused.err.contains("port 4333 of this machine is taken"), "{refused:?}");
 }

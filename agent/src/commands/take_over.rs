@@ -1,6 +1,7 @@
 //! `forest-agent take-over`: carries the streams of a standalone store into the forest. Killed and run again, it goes
 //! on where it was.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use super::{CommandResult, Failure, block_on, status};
 use crate::cli::Common;
 use crate::cluster::leave::api::Api;
 use crate::cluster::store;
-use crate::cluster::take_over::journal::{Carried, Extent, Journal, JournalFile, Position, Progress, Stage};
+use crate::cluster::take_over::journal::{Carried, Extent, Journal, JournalFile, Progress, Stage};
 use crate::cluster::take_over::machine::{Found, Next, World, next};
 use crate::cluster::take_over::streams;
 use crate::engine::monitor::Unanswered;
@@ -27,6 +28,7 @@ use crate::fault::{Fault, chain};
 use crate::files::private_dir;
 use crate::settings::{EngineKind, Settings};
 
+mod positions;
 mod reading;
 mod report;
 
@@ -48,7 +50,7 @@ pub(super) fn run(settings: &Settings, common: &Common, leave_behind: &[String])
     private_dir(&settings.state_dir)?;
     let _lock = lock(settings)?;
     let behind: BTreeSet<String> = leave_behind.iter().cloned().collect();
-    let command = TakeOver { settings, file: JournalFile::new(settings), behind };
+    let command = TakeOver { settings, file: JournalFile::new(settings), behind, undone: Cell::default() };
     let done = block_on(async {
         tokio::select! {
             done = command.run() => done,
@@ -92,6 +94,8 @@ struct TakeOver<'a> {
     file: JournalFile,
     /// What a person wants to be left behind.
     behind: BTreeSet<String>,
+    /// So often a stream was taken away again.
+    undone: Cell<u32>,
 }
 
 impl TakeOver<'_> {
@@ -132,13 +136,24 @@ impl TakeOver<'_> {
                     self.file.write(journal)?;
                 }
                 (Next::Ask, Some(journal), forest) => *forest = Some(self.forest(journal).await?),
-                (Next::Restore(name), Some(journal), Some((api, _))) => {
-                    self.restore(api, journal, &name).await?;
+                (Next::Restore(name), Some(journal), Some((api, found))) => {
+                    found.extend(self.restore(api, journal, &name).await?);
                 }
                 (Next::Replace(name), Some(journal), Some((api, found))) => {
                     self.settle(api, journal, found, &name).await?;
                 }
-                (Next::Accept(name), Some(journal), _) => self.accept(journal, &name)?,
+                (Next::Accept(name), Some(journal), Some((_, found))) if is_ahead(journal, found, &name) => {
+                    // Whoever writes to it may have done with its consumers what they like.
+                    self.progress(journal, &name, Progress::Restored)?;
+                }
+                (Next::Accept(name), Some(journal), Some((api, _))) => {
+                    self.verify(api, journal, &name).await?;
+                }
+                (Next::Undo(name), Some(journal), forest) => {
+                    if let Some((api, _)) = forest.take() {
+                        self.undo(&api, journal, &name).await?;
+                    }
+                }
                 (Next::Finish, Some(journal), _) => {
                     // Servers write their files out when they like.
                     self.sync()?;
@@ -262,48 +277,20 @@ impl TakeOver<'_> {
         Ok((api, found))
     }
 
-    async fn restore(&self, api: &Api, journal: &mut Journal, name: &str) -> Result<(), Failure> {
+    /// As it is then.
+    async fn restore(
+        &self,
+        api: &Api,
+        journal: &mut Journal,
+        name: &str,
+    ) -> Result<Option<(String, Found)>, Failure> {
         self.progress(journal, name, Progress::Begun)?;
-        let Some(stream) = journal.streams.iter().find(|stream| stream.name == name) else { return Ok(()) };
+        let Some(stream) = journal.streams.iter().find(|stream| stream.name == name) else { return Ok(None) };
         explain(&format!("restoring {name}: {} messages", stream.extent.messages));
         let restored = streams::restore(api, stream, &self.snapshots()).await?;
         compare(stream, &restored).map_err(Failure::from)?;
-        self.consumers(api, stream).await?;
-        self.accept(journal, name)
-    }
-
-    /// The consumers of a restored stream follow it, none behind where it was.
-    async fn consumers(&self, api: &Api, stream: &Carried) -> Result<(), Failure> {
-        let until = Instant::now() + SETTLES;
-        loop {
-            let found = streams::positions(api, &stream.name).await;
-            let missing: Vec<&str> = match &found {
-                Ok(found) => {
-                    let stands = |noted: &&Position| {
-                        found.iter().any(|now| now.name == noted.name && now.ack_floor >= noted.ack_floor)
-                    };
-                    let missing = stream.consumers.iter().filter(|noted| !stands(noted));
-                    missing.map(|noted| noted.name.as_str()).collect()
-                }
-                Err(_) => vec!["all, for they cannot be asked for"],
-            };
-            if missing.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                let message = format!(
-                    "stream {} is restored, and these of its consumers are not where they were: {}",
-                    stream.name,
-                    missing.join(", ")
-                );
-                return Err(Fault::new(Reason::TakeOverFailed, message).into());
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    fn accept(&self, journal: &mut Journal, name: &str) -> Result<(), Failure> {
-        self.progress(journal, name, Progress::Restored)
+        self.verify(api, journal, name).await?;
+        Ok(Some((name.to_owned(), Found::There { extent: restored, consumers: BTreeSet::new() })))
     }
 
     fn progress(&self, journal: &mut Journal, name: &str, progress: Progress) -> Result<(), Failure> {
@@ -343,6 +330,15 @@ impl TakeOver<'_> {
 
 fn unanswered(err: &Unanswered) -> Failure {
     Fault::new(Reason::TakeOverFailed, chain(err)).into()
+}
+
+/// Was something written to a restored stream since?
+fn is_ahead(journal: &Journal, found: &BTreeMap<String, Found>, name: &str) -> bool {
+    let noted = journal.streams.iter().find(|stream| stream.name == name);
+    match (noted, found.get(name)) {
+        (Some(noted), Some(Found::There { extent, .. })) => extent.last_seq > noted.extent.last_seq,
+        _ => false,
+    }
 }
 
 /// Is what was restored what was noted? What is too old for the stream's limit may have gone meanwhile.

@@ -39,6 +39,8 @@ pub enum Progress {
     Begun,
     /// It has it.
     Restored,
+    /// It had it, with consumers that were not where they were: it is taken away, to be restored once more.
+    Undoing,
 }
 
 /// A durable consumer as it stood in the old store.

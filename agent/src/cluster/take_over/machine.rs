@@ -57,6 +57,8 @@ pub enum Next {
     Replace(String),
     /// This one was restored, and that is noted.
     Accept(String),
+    /// This one was restored with consumers that are not where they were: it is taken away, unless it was written to.
+    Undo(String),
     /// All streams are there, but those of these names: the forest has others, with so many messages before theirs end.
     Conflict(Vec<(String, u64)>),
     /// All are restored.
@@ -97,7 +99,10 @@ fn restoring(journal: &Journal, streams: Option<&BTreeMap<String, Found>>) -> Ne
         match (stream.progress, streams.get(&name)) {
             (_, None) => return Next::Restore(name),
             (Progress::Begun, Some(found)) if is_whole(stream, found) => return Next::Accept(name),
-            (Progress::Begun, Some(found)) if last_seq(found) == 0 => return Next::Replace(name),
+            (Progress::Begun | Progress::Undoing, Some(found)) if last_seq(found) == 0 => {
+                return Next::Replace(name);
+            }
+            (Progress::Undoing, Some(_)) => return Next::Undo(name),
             (_, Some(found)) => conflicts.push((name, last_seq(found))),
         }
     }
@@ -106,10 +111,9 @@ fn restoring(journal: &Journal, streams: Option<&BTreeMap<String, Found>>) -> Ne
 
 fn is_whole(stream: &Carried, found: &Found) -> bool {
     let Found::There { extent, consumers } = found else { return false };
-    // Who writes may delete consumers too. Of a stream in which nothing was, they alone tell that it is the one.
-    let written_to = extent.last_seq > stream.extent.last_seq && stream.extent.messages > 0;
+    // Of a stream in which nothing was, its consumers alone tell that it is the one.
     let has_all = || stream.consumers.iter().all(|position| consumers.contains(&position.name));
-    extent.continues(&stream.extent) && (written_to || has_all())
+    extent.continues(&stream.extent) && (stream.extent.messages > 0 || has_all())
 }
 
 fn last_seq(found: &Found) -> u64 {

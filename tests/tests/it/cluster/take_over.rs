@@ -388,3 +388,47 @@ fn a_stream_that_the_forest_has_already_is_nobodys_to_replace() {
     forest.until_well();
     forest.stop();
 }
+
+#[test]
+fn a_consumer_that_is_not_where_it_was_is_restored_with_its_stream_unless_that_was_written_to() {
+    // The old version, if it is there: it was seen to have a restored consumer at the beginning.
+    let server = nats::servers().pop().unwrap();
+    let mut forest = Forest::grown(&server, 1);
+    let theirs = Client::connect(&forest.clients());
+    // In the way of one stream, so that the command ends before all is done.
+    theirs.run(|js| async move {
+        js.create_stream(config("empty")).await.unwrap();
+        js.publish("empty.theirs", "theirs".into()).await.unwrap().await.unwrap();
+    });
+    let mut old = node("grove-node-2", &server).registry(forest.registry()).prepare();
+    let running = Standalone::start(&old, &server, "");
+    let client = Client::connect(&[old.client_address()]);
+    client.run(|js| fill(js, SMALL));
+    let before = client.run(contents);
+    drop(client);
+    running.stop();
+    old.start();
+    old.until_reason("engine:process", "standalone_store");
+    refused(&old, &[], "take_over_conflict");
+    let begin_again = || {
+        theirs.run(|js| async move {
+            let orders = js.get_stream("orders").await.unwrap();
+            orders.delete_consumer("mail").await.unwrap();
+            orders.create_consumer(durable("mail")).await.unwrap();
+        });
+    };
+    begin_again();
+    refused(&old, &[], "take_over_conflict");
+    assert_eq!(theirs.run(contents)["orders"], before["orders"], "it was restored once more");
+    // What somebody has written to is theirs by now, and so is what they did to its consumers.
+    begin_again();
+    theirs.run(|js| async move { js.publish("orders.0", "new".into()).await.unwrap().await.unwrap() });
+    let told = done(&old, &["--leave-behind", "empty"]);
+    assert_eq!(told["left_behind"], Value::from(vec!["empty"]));
+    let now = theirs.run(contents);
+    assert!(now["orders"][0].starts_with("401 messages"), "{now:#?}");
+    assert!(now["orders"][1].starts_with("mail: 0 0 401 pending"), "{now:#?}");
+    forest.nodes.push(old);
+    forest.until_well();
+    forest.stop();
+}

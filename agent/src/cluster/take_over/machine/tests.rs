@@ -22,6 +22,8 @@ struct Node {
     store: Store,
     aside: bool,
     streams: BTreeMap<String, Stream>,
+    /// Streams whose consumers are not where they were.
+    fallen: BTreeSet<String>,
     /// What somebody else wrote into streams that are gone.
     destroyed: u64,
 }
@@ -32,6 +34,8 @@ enum Event {
     Kill,
     Make(usize, u64),
     Write(usize),
+    /// The server has the consumers of a stream at the beginning again.
+    Fall(usize),
     /// The server gives up a restore that was cut short, or ends it.
     Settle(usize, bool),
     /// A power cut, which takes along a restored stream that was not written out.
@@ -50,6 +54,10 @@ fn extent(name: &str, ours: bool, last_seq: u64) -> Extent {
         last_seq,
         last_ts: last,
     }
+}
+
+fn whole(name: &str) -> Stream {
+    Stream::There { ours: true, last_seq: noted(name) }
 }
 
 fn noted(name: &str) -> u64 {
@@ -74,7 +82,14 @@ fn carried(name: &str) -> Carried {
 
 impl Node {
     fn new() -> Self {
-        Self { journal: None, store: Store::Standalone, aside: false, streams: BTreeMap::new(), destroyed: 0 }
+        Self {
+            journal: None,
+            store: Store::Standalone,
+            aside: false,
+            streams: BTreeMap::new(),
+            fallen: BTreeSet::new(),
+            destroyed: 0,
+        }
     }
 
     fn found(&self) -> BTreeMap<String, Found> {
@@ -116,6 +131,12 @@ impl Node {
             Event::Write(index) => {
                 if let Some(Stream::There { last_seq, .. }) = self.streams.get_mut(NAMES[*index]) {
                     *last_seq += 1;
+                }
+            }
+            Event::Fall(index) => {
+                let name = NAMES[*index].to_owned();
+                if self.streams.contains_key(&name) {
+                    self.fallen.insert(name);
                 }
             }
             Event::Settle(index, whole) => {
@@ -183,6 +204,10 @@ impl Node {
                             self.streams.insert(name.clone(), Stream::Half);
                         });
                         self.restored(&name);
+                        if matches!(self.streams.get(&name), Some(Stream::There { ours: true, .. })) {
+                            let due = self.verified(&name);
+                            deed!(self.progress(&name, due));
+                        }
                     }
                 }
                 Next::Replace(name) => {
@@ -191,7 +216,15 @@ impl Node {
                     }
                 }
                 Next::Accept(name) => {
-                    deed!(self.progress(&name, Progress::Restored));
+                    let due = self.verified(&name);
+                    deed!(self.progress(&name, due));
+                }
+                // From its look on nobody can write to it.
+                Next::Undo(name) if self.streams[&name] == whole(&name) => {
+                    deed!(self.streams.remove(&name));
+                }
+                Next::Undo(name) => {
+                    deed!(self.progress(&name, Progress::Begun));
                 }
                 Next::Finish => {
                     deed!(self.stage(Stage::Done));
@@ -205,8 +238,15 @@ impl Node {
     /// The rest of a restore: its last chunk makes it whole.
     fn restored(&mut self, name: &str) {
         if self.streams.get(name) == Some(&Stream::Half) {
-            self.streams.insert(name.to_owned(), Stream::There { ours: true, last_seq: noted(name) });
+            self.streams.insert(name.to_owned(), whole(name));
+            self.fallen.remove(name);
         }
+    }
+
+    /// What is noted of a stream that was looked at.
+    fn verified(&self, name: &str) -> Progress {
+        let as_noted = self.streams.get(name) == Some(&whole(name));
+        if as_noted && self.fallen.contains(name) { Progress::Undoing } else { Progress::Restored }
     }
 }
 
@@ -228,6 +268,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Kill),
         1 => (0..3usize, 0..9u64).prop_map(|(index, last)| Event::Make(index, last)),
         1 => (0..3usize).prop_map(Event::Write),
+        1 => (0..3usize).prop_map(Event::Fall),
         1 => (0..3usize, any::<bool>()).prop_map(|(index, whole)| Event::Settle(index, whole)),
         1 => (0..3usize).prop_map(Event::PowerCut),
     ];

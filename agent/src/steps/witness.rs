@@ -12,6 +12,7 @@ use forest_core::secrets::{Duty, Record};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
 
 use super::binaries::BinariesStep;
 use super::disk::off_thread;
@@ -35,6 +36,8 @@ use crate::settings::{EngineKind, Settings};
 
 /// How long the meta leader may take to do as it is told.
 const ORDER: Duration = Duration::from_secs(5);
+/// While the next leader is being voted for nobody answers; who leads then is seen at the next look.
+const GIVES_UP: Duration = Duration::from_secs(1);
 
 /// The step. What it wants goes to the driver, which tells the witness's supervisor.
 #[derive(Clone)]
@@ -415,7 +418,13 @@ impl Order {
     ) -> Result<(), Unanswered> {
         let refused = |why: &str| Unanswered { what: format!("taking {name} out"), why: why.to_owned() };
         match self {
-            Self::StepDown => sys::step_down(&client, ORDER).await,
+            // Only while it leads still: the next leader is not to give up as well.
+            Self::StepDown => match sys::group(&client, GIVES_UP).await? {
+                Some(group) if group.leader == name => {
+                    timeout(GIVES_UP, sys::step_down(&client, ORDER)).await.unwrap_or(Ok(()))
+                }
+                _ => Ok(()),
+            },
             Self::Remove => match sys::group(&client, ORDER).await?.map(|group| group.named(&nodes)) {
                 None => Err(refused("no meta leader answers")),
                 Some(group) if group.leader == name => Err(refused("it leads the group by now")),

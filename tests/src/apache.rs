@@ -72,7 +72,7 @@ impl Apache {
     }
 
     fn start_at(address: SocketAddr, host: Option<String>, setup: Setup) -> Self {
-        assert!(Path::new(PROGRAM).exists(), "no Apache to test against: run make tools");
+        assert!(Path::new(PROGRAM).exists(), "no Apache to test against: run make test-tools");
         let dir = tempfile::Builder::new()
             .prefix("apache.")
             .tempdir_in("/dev/shm")

@@ -274,7 +274,7 @@ fn hooks(servers: &Arc<Servers>) -> Hooks {
     let (made, gone) = (Arc::clone(servers), Arc::clone(servers));
     Hooks {
         network: Arc::new(|id| format!("{}/64", address(net(id), 0))),
-        created: Arc::new(move |id, request| made.busily(|| made.create(id, &request))),
+        created: Some(Arc::new(move |id, request| made.busily(|| made.create(id, &request)))),
         deleted: Arc::new(move |id| gone.busily(|| gone.delete(id))),
     }
 }

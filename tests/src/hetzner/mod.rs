@@ -24,13 +24,17 @@ pub use world::{Seen, World};
 /// The one token that opens it.
 pub const TOKEN: &str = "canary-token-of-the-fake-hetzner-cloud-0123456789";
 
+/// See [`Hooks::created`].
+pub type Created = Arc<dyn Fn(u64, Value) + Send + Sync>;
+
 /// What happens behind POST and DELETE of a server. Both are called on a thread of their own.
 #[derive(Clone)]
 pub struct Hooks {
     /// The network of the server with this number, as `2001:db8::/64`.
     pub network: Arc<dyn Fn(u64) -> String + Send + Sync>,
-    /// A server was made: its number and the request.
-    pub created: Arc<dyn Fn(u64, Value) + Send + Sync>,
+    /// A server was made: its number and the request; no action on it ends before this has. `None`: its machine is
+    /// there at once.
+    pub created: Option<Created>,
     /// A server was deleted.
     pub deleted: Arc<dyn Fn(u64) + Send + Sync>,
 }
@@ -39,7 +43,7 @@ impl Default for Hooks {
     fn default() -> Self {
         Self {
             network: Arc::new(|id| format!("2001:db8:{:x}:{:x}::/64", id >> 16 & 0xffff, id & 0xffff)),
-            created: Arc::new(|_, _| {}),
+            created: None,
             deleted: Arc::new(|_| {}),
         }
     }

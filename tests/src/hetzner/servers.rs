@@ -24,15 +24,18 @@ pub(super) fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
         join_group(&mut world, body, number);
         let action = world.begin("create_server", "server", number);
         let next = world.begin("start_server", "server", number);
-        world.coming.insert(number);
+        if shared.hooks.created.is_some() {
+            world.coming.insert(number);
+        }
         (number, json!({"server": server, "action": action, "next_actions": [next], "root_password": null}))
     };
-    let (created, body) = (Arc::clone(&shared.hooks.created), body.clone());
-    let coming = Coming(Arc::clone(shared), number);
-    tokio::task::spawn_blocking(move || {
-        created(number, body);
-        drop(coming);
-    });
+    if let Some(created) = shared.hooks.created.clone() {
+        let (coming, body) = (Coming(Arc::clone(shared), number), body.clone());
+        tokio::task::spawn_blocking(move || {
+            created(number, body);
+            drop(coming);
+        });
+    }
     Ok((201, answer))
 }
 

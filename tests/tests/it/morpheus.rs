@@ -160,7 +160,11 @@ fn a_laptop_killed_in_the_middle_finishes_when_asked_again() {
 fn a_growth_that_is_not_well_in_time_says_why_in_its_json() {
     let laptop = Laptop::new();
     laptop.done(&["plant", "local", "small", "--name", "grove"]);
+    let founder = laptop.processes();
+    // Whoever joins waits for it.
+    founder.iter().for_each(|(pid, _)| signal(*pid, Signal::STOP));
     let (code, grown) = laptop.run(&["grow", "grove", "--nodes", "1", "--timeout", "1"]);
+    founder.iter().for_each(|(pid, _)| signal(*pid, Signal::CONT));
     assert_eq!(code, Some(4), "{grown:#}");
     schema::check("grow", &grown);
     assert_eq!(grown["error"]["reason"], "not_healthy", "{grown:#}");

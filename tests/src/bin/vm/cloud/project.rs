@@ -172,7 +172,7 @@ fn hooks(sender: Sender<Order>) -> Hooks {
     let (made, gone) = (sender.clone(), sender);
     Hooks {
         network: Arc::new(|id| format!("{}/64", address(net(id), 0))),
-        created: Arc::new(move |id, request| ask(&made, Asked::Made(id, request))),
+        created: Some(Arc::new(move |id, request| ask(&made, Asked::Made(id, request)))),
         deleted: Arc::new(move |id| ask(&gone, Asked::Gone(id))),
     }
 }
